@@ -1,0 +1,112 @@
+"""What serves tokens: a Protocol, and the small values that cross it. No torch in this file.
+
+An engine holds one or more *generations*: the merged weights of one PolicyVersion, read-only once loaded. A request is
+pinned to a generation when it is admitted and never leaves it; a generation is freed when it is retired and its last
+request has ended. So one reply is always of one policy.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from feedback_store.records import FinishReason, Message, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRef:
+    """Which policy: the version's number, and its sealed adapter's hash and folder (both None for the base model)."""
+
+    version: int
+    adapter_sha256: str | None = None
+    adapter_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyRequest:
+    """One reply to draw. `prompt_ids` are the rendered prompt's token ids; candidates of one prompt are one request
+    each and share nothing but the prompt."""
+
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyDelta:
+    """A piece of a reply as it grows: new text since the last piece (possibly empty while a multi-byte character or a
+    possible stop string is incomplete)."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyEnd:
+    """The last value of a stream. `token_ids` holds the completion, its end token included when finish_reason is
+    "stop" by end token; `logprob_nats` is their summed log-probability at temperature 1."""
+
+    finish_reason: FinishReason
+    token_ids: tuple[int, ...]
+    logprob_nats: float
+    policy: PolicyRef
+
+
+class QueueFull(RuntimeError):
+    """The bounded queue has no place; `retry_after_s` says when to try again."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"the reply queue is full; try again in {retry_after_s:.0f} s")
+        self.retry_after_s = retry_after_s
+
+
+class AdapterRefused(ValueError):
+    """An adapter may not serve: the message says which check it failed. The live generation is untouched."""
+
+
+class PromptTooLong(ValueError):
+    """The prompt does not leave room for one token of reply; holds `tokens` and `limit`."""
+
+    def __init__(self, tokens: int, limit: int) -> None:
+        super().__init__(f"the prompt has {tokens} tokens; at most {limit} are allowed: shorten the conversation")
+        self.tokens, self.limit = tokens, limit
+
+
+class ReplyStream(Protocol):
+    """A reply under way. Iterate for ReplyDelta values and one final ReplyEnd; `cancel` stops it within 2 steps."""
+
+    policy: PolicyRef
+
+    def __aiter__(self) -> AsyncIterator[ReplyDelta | ReplyEnd]: ...
+    def cancel(self) -> None: ...
+
+
+class Engine(Protocol):
+    """Serves replies of the live generation and swaps generations under way. Thread-safe."""
+
+    def render(self, messages: tuple[Message, ...]) -> tuple[str, tuple[int, ...]]:
+        """Return the prompt as text and as token ids, through the model's chat template. Control tokens written in a
+        message are data: they become ordinary text tokens."""
+        ...
+
+    def start(self, request: ReplyRequest) -> ReplyStream:
+        """Admit a request, pinned to the live generation. Raises QueueFull, PromptTooLong."""
+        ...
+
+    def load(self, policy: PolicyRef) -> None:
+        """Build the generation of `policy` beside the others, off the request path. Blocks; raises AdapterRefused."""
+        ...
+
+    def make_live(self, version: int) -> None:
+        """Point new requests to a loaded version and retire the former one."""
+        ...
+
+    @property
+    def live(self) -> PolicyRef: ...
+
+    @property
+    def loaded_versions(self) -> dict[int, int]:
+        """Version → replies in flight, for every generation still in memory."""
+        ...
+
+    def close(self, drain_timeout_s: float) -> None:
+        """Take no more requests, let those in flight end within the time, stop."""
+        ...

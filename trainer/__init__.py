@@ -1,0 +1,1 @@
+"""Trainer: readiness, selection, methods, gate, rounds, schedule. Imports `serving` and `feedback_store`."""
