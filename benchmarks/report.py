@@ -74,7 +74,9 @@ def machine() -> dict[str, Any]:
         "gpu": _gpu(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {package: version for package in ("torch", "transformers", "trl") if (version := _version(package))},
+        "versions": {
+            package: version for package in ("torch", "transformers", "trl") if (version := _version(package))
+        },
     }
 
 

@@ -1,10 +1,10 @@
 """What the store may raise; each is also the standard error that fits it.
 
-    StoreError
-    ├── NotFound (LookupError)      no such record
-    ├── Conflict (ValueError)       the record is not in the state that the act needs, or somebody was first
-    ├── Refused (ValueError)        the data breaks a rule: the message names field, value, wanted
-    └── StoreUnavailable (OSError)  locked, full or away for longer than the bounded wait: nothing was stored
+StoreError
+├── NotFound (LookupError)      no such record
+├── Conflict (ValueError)       the record is not in the state that the act needs, or somebody was first
+├── Refused (ValueError)        the data breaks a rule: the message names field, value, wanted
+└── StoreUnavailable (OSError)  locked, full or away for longer than the bounded wait: nothing was stored
 """
 
 

@@ -13,9 +13,7 @@ FeedbackKind = Literal["thumb", "verdict", "ranking", "correction"]
 TIE = "tie"
 BOTH_BAD = "both_bad"
 FinishReason = Literal["stop", "length", "cancelled"]
-RoundState = Literal[
-    "requested", "selecting", "training", "gating", "published", "rejected", "failed", "cancelled"
-]
+RoundState = Literal["requested", "selecting", "training", "gating", "published", "rejected", "failed", "cancelled"]
 ROUND_ENDED: frozenset[RoundState] = frozenset({"published", "rejected", "failed", "cancelled"})
 VersionState = Literal["candidate", "canary", "live", "retired", "rejected"]
 Split = Literal["train", "held_out"]

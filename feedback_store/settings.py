@@ -27,4 +27,5 @@ class PrivacySettings(BaseModel):
     """Raise it when the consent text changes: older consents then no longer count."""
     api_consent: Literal["host", "rater"] = "host"
     """Who vouches for callers of the bare API (channel "api"): "host", the calling program, so text is kept unless the
-    rater declined; "rater": text is kept only after POST /v1/consent. Web, Telegram and Discord always ask the rater."""
+    rater declined; "rater": text is kept only after POST /v1/consent. Web, Telegram and Discord always ask the rater.
+    """

@@ -20,6 +20,7 @@ def entries(text: str) -> list[str]:
 
 
 def main() -> None:
+    """Compile, leave out torch and its companions, write."""
     compiled = subprocess.run(
         [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--extra", "dev", "--universal",
          "--python-version", "3.11", "--generate-hashes", "--no-annotate", "--no-header", "--quiet"],

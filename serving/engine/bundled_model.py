@@ -50,7 +50,7 @@ def ensure_bundled_model(models_dir: Path, progress: Progress = lambda step: Non
         converted = scratch / "converted"
         _convert(gguf, converted)
         try:
-            os.replace(converted, target)
+            converted.replace(target)
         except OSError:
             if not (target / "config.json").is_file():  # another process was first: its copy is as good as ours
                 raise
