@@ -3,6 +3,7 @@
 Set-up does this so that neither the first start of the server nor the end-to-end test has to wait for the network.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,8 @@ def main() -> int:
     if len(sys.argv) != 2:
         print("usage: python scripts/fetch_model.py MODELS_DIR", file=sys.stderr)
         return 2
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # a progress bar in a log file is a page of noise
     began = time.monotonic()
     try:
         model = ensure_bundled_model(Path(sys.argv[1]), lambda step: print(f"model: {step}", flush=True))

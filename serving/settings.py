@@ -13,6 +13,7 @@ class PolicySettings(BaseModel):
     base_model: str = "bundled:smollm2-135m-instruct"
     """The bundled model, a directory, or a Hugging Face id that is already in the local cache (offline at run time)."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the model runs. auto: a GPU when there is one, else the processor."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: bfloat16 where the processor or GPU has it, else float32."""
     system_prompt: str = ""
@@ -25,6 +26,7 @@ class ServingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     host: str = "127.0.0.1"
+    """Address to listen on. On any other than this machine's own, put TLS and a login in front."""
     port: int = Field(default=8080, ge=0, le=65535)
     """0 picks a free port."""
     threads: int = Field(default=0, ge=0, le=256)
@@ -36,7 +38,9 @@ class ServingSettings(BaseModel):
     max_reply_tokens: int = Field(default=512, ge=1, le=32_768)
     """Most tokens a request may ask for."""
     default_reply_tokens: int = Field(default=256, ge=1, le=32_768)
+    """Most tokens of a reply when the request names no limit."""
     default_temperature: float = Field(default=0.7, ge=0, le=2)
+    """Sampling temperature when the request names none. 0 is greedy."""
     queue_limit: int = Field(default=256, ge=1)
     """Requests that may wait; one more gets 429 with Retry-After."""
     max_candidates: int = Field(default=4, ge=1, le=16)

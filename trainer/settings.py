@@ -15,24 +15,31 @@ class RoundSettings(BaseModel):
     quiet_hours: str = ""
     """Like "08:00-22:00" (local time): the clock asks for no round inside. Empty: none."""
     min_thumbs: int = Field(default=200, ge=2)
+    """Thumbs, up and down together, that KTO needs."""
     min_minority: int = Field(default=50, ge=1)
     """Thumbs of the rarer kind that KTO needs."""
     min_minority_share: float = Field(default=0.10, ge=0, le=0.5)
+    """The same as a share of all thumbs."""
     min_pairs: int = Field(default=200, ge=2)
     """Decided comparisons that DPO needs."""
     min_pair_prompts: int = Field(default=100, ge=1)
+    """Different prompts that those comparisons must cover."""
     min_raters: int = Field(default=20, ge=1)
+    """Different raters a round needs, so that no few people steer it."""
     min_prompts: int = Field(default=50, ge=1)
+    """Different prompts a round needs."""
     max_votes_per_rater: int = Field(default=10, ge=1)
     """A rater's votes beyond this many, or beyond 5 % of the selection, whichever is more, are left out."""
     held_out_raters: float = Field(default=0.15, gt=0, lt=0.5)
+    """Share of the raters whose feedback is never trained on, but judged with."""
     held_out_prompts: float = Field(default=0.15, gt=0, lt=0.5)
-    """Shares held out by rater and by prompt: feedback of either is never trained on."""
+    """The same for prompts: a row of a held-out rater or on a held-out prompt is held out."""
     fresh_only: bool = True
     """Train only on feedback given since the live version was published (on-policy); False: on all."""
     auto_promote: bool = True
     """A round that passes its gate goes live by itself. False: it waits as a candidate for an admin."""
     lease_s: float = Field(default=60.0, gt=1)
+    """How long a round whose process gave no sign of life is left alone before another may take it over."""
 
 
 class LoraSettings(BaseModel):
@@ -41,10 +48,13 @@ class LoraSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rank: int = Field(default=8, ge=1, le=512)
+    """Rank of the adapter's matrices: more learns more and forgets more."""
     alpha: float = Field(default=16.0, gt=0)
+    """The adapter is added scaled by alpha / rank."""
     upper_layers: float = Field(default=0.5, gt=0, le=1)
     """Share of the layers, counted from the top, that are adapted: half halves the backward pass."""
     target_modules: tuple[str, ...] = ("q_proj", "v_proj", "o_proj", "down_proj")
+    """Linear layers that are adapted, by the last part of their name in the base model."""
 
 
 class TrainingSettings(BaseModel):
@@ -53,16 +63,23 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: Literal["auto", "kto", "dpo"] = "auto"
+    """kto learns from thumbs, dpo from comparisons. auto: the one whose minimum is met; of two, the one with more."""
     learning_rate: float = Field(default=1e-3, gt=0, lt=1)
+    """Peak learning rate of AdamW, for adapter weights."""
     epochs: float = Field(default=1.0, gt=0)
+    """Passes over the selection."""
     batch_size: int = Field(default=8, ge=2)
+    """Rows of one optimiser step."""
     beta: float = Field(default=0.1, gt=0)
+    """How strongly the policy is held to its reference: higher stays closer."""
     max_tokens: int = Field(default=512, ge=16)
     """Longest prompt plus completion trained on; longer rows are dropped, counted and reported."""
     threads: int = Field(default=0, ge=0)
     """Torch threads of the training process. 0: cores − 1, at least 1."""
     niceness: int = Field(default=15, ge=0, le=19)
+    """Scheduling priority of the training process; 19 yields to everything else."""
     seed: int = 0
+    """Seed of shuffling, dropout and the gate's drawing."""
 
 
 class GateSettings(BaseModel):
@@ -73,18 +90,30 @@ class GateSettings(BaseModel):
     replies: int = Field(default=128, ge=8)
     """On-policy replies drawn from candidate and live alike, on prompts that were not trained on."""
     reply_tokens: int = Field(default=96, ge=8)
+    """Most tokens of each of those replies."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """Of every interval in the gate's report."""
     held_out_auc: float = Field(default=0.5, ge=0, le=1)
     """Lower bound of the held-out preference (AUC of the implicit reward against thumbs) must lie above."""
     max_kl_live_nats: float = Field(default=8.0, gt=0)
+    """Mean divergence of a whole reply from the live policy, in nats."""
     max_kl_base_nats: float = Field(default=15.0, gt=0)
+    """The same from the base model: what all rounds together may drift."""
     max_length_change: float = Field(default=0.25, gt=0)
     """Median length may leave the range of what raters liked by at most this share."""
     max_short_rise: float = Field(default=0.01, ge=0)
+    """Most by which the share of replies under 3 words may rise over the live policy's."""
     max_empty: float = Field(default=0.005, ge=0)
+    """Most empty replies, as a share."""
     max_repeat_rise: float = Field(default=0.02, ge=0)
+    """Most by which the share of replies that repeat themselves may rise."""
     min_distinct_ratio: float = Field(default=0.9, ge=0, le=1)
+    """The variety of word pairs may fall to this part of the live policy's."""
     max_phrase_share: float = Field(default=0.02, ge=0, le=1)
+    """A phrase in more than this share of the replies is suspected of being planted …"""
     max_phrase_ratio: float = Field(default=3.0, ge=1)
+    """… when it also stands there this many times as often as in the live policy's replies."""
     max_perplexity_rise: float = Field(default=0.05, ge=0)
+    """Perplexity on the retention text may rise by this part; above it the candidate fails."""
     warn_perplexity_rise: float = Field(default=0.03, ge=0)
+    """A rise above this part is reported as a warning."""
