@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-SETTINGS_MODULES = ("serving.settings", "feedback_store.settings", "trainer.settings")
+SETTINGS_MODULES = ("serving.settings", "bot.web.settings", "feedback_store.settings", "trainer.settings")
 """In the order of the document: what a first-time reader wants to change comes first."""
 
 INTRODUCTION = """\
