@@ -17,6 +17,7 @@ more. The functions are pure; no text leaves this process.
 import math
 import re
 from collections.abc import Callable
+from itertools import pairwise
 
 Score = Callable[[str, str], float]
 """(text, finish_reason) → score."""
@@ -55,7 +56,7 @@ def repetition(words: list[str]) -> float:
     """In [−1, 0]; 0 under 6 words."""
     if len(words) < 6:
         return 0.0
-    pairs = list(zip(words, words[1:], strict=False))
+    pairs = list(pairwise(words))
     return max(-1.0, -1.5 * (1 - len(set(pairs)) / len(pairs)))
 
 
