@@ -72,6 +72,20 @@ class TrainingSettings(BaseModel):
     """Rows of one optimiser step."""
     beta: float = Field(default=0.1, gt=0)
     """How strongly the policy is held to its reference: higher stays closer."""
+    kto_loss: Literal["apo_zero_unpaired", "kto"] = "apo_zero_unpaired"
+    """apo_zero_unpaired: KTO without its KL term (two forward passes fewer; its estimate was mostly 0)."""
+    max_class_weight: float = Field(default=5.0, ge=1)
+    """KTO weighs the rarer thumb up until ups and downs weigh alike, but never above this."""
+    use_verdicts_as_thumbs: bool = True
+    """KTO: a comparison's winner counts as a thumb up and its losers as down; "both bad" is down for each."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    """DPO: the share of verdicts taken to be wrong; (1 − √(2a − 1)) / 2 where two raters agree on a share a."""
+    chosen_likelihood_weight: float = Field(default=0.0, ge=0)
+    """DPO: weight of the chosen reply's mean-token likelihood (0.2 held off too short replies)."""
+    warmup_share: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises from 0 to its peak; then it falls linearly to 0."""
+    max_gradient_norm: float = Field(default=1.0, gt=0)
+    """Gradients are clipped to this norm."""
     max_tokens: int = Field(default=512, ge=16)
     """Longest prompt plus completion trained on; longer rows are dropped, counted and reported."""
     threads: int = Field(default=0, ge=0)
@@ -95,6 +109,14 @@ class GateSettings(BaseModel):
     """Of every interval in the gate's report."""
     held_out_auc: float = Field(default=0.5, ge=0, le=1)
     """Lower bound of the held-out preference (AUC of the implicit reward against thumbs) must lie above."""
+    temperature: float = Field(default=1.0, gt=0, le=2)
+    """At which the gate's replies are drawn. At 1 the KL is exact; lower ones underestimate it."""
+    min_held_out_votes: int = Field(default=20, ge=2)
+    """Fewer held-out votes than this, or none of one kind, leave the held-out preference inconclusive."""
+    min_held_out_pairs: int = Field(default=30, ge=2)
+    """From this many held-out pairs on, their accuracy is reported too."""
+    min_replies: int = Field(default=50, ge=1)
+    """Fewer drawn replies than this leave the checks on them inconclusive."""
     max_kl_live_nats: float = Field(default=8.0, gt=0)
     """Mean divergence of a whole reply from the live policy, in nats."""
     max_kl_base_nats: float = Field(default=15.0, gt=0)
@@ -109,10 +131,16 @@ class GateSettings(BaseModel):
     """Most by which the share of replies that repeat themselves may rise."""
     min_distinct_ratio: float = Field(default=0.9, ge=0, le=1)
     """The variety of word pairs may fall to this part of the live policy's."""
+    max_truncated_rise: float = Field(default=0.02, ge=0)
+    """Most by which the share of replies cut off at their token limit may rise over the live policy's."""
+    max_same_opening: float = Field(default=0.20, ge=0, le=1)
+    """Most common first three words: at most this share of the replies (or the live version's share, if higher)."""
     max_phrase_share: float = Field(default=0.02, ge=0, le=1)
     """A phrase in more than this share of the replies is suspected of being planted …"""
     max_phrase_ratio: float = Field(default=3.0, ge=1)
     """… when it also stands there this many times as often as in the live policy's replies."""
+    phrase_backers: int = Field(default=10, ge=1)
+    """A new phrase is accepted when up-voted replies of this many raters contain it."""
     max_perplexity_rise: float = Field(default=0.05, ge=0)
     """Perplexity on the retention text may rise by this part; above it the candidate fails."""
     warn_perplexity_rise: float = Field(default=0.03, ge=0)

@@ -1,0 +1,178 @@
+"""A round's folder: the whole input of the training process, and where it leaves what it writes.
+
+    rounds/7/
+      job.json        what to train from what, with every setting that counts
+      train.jsonl     the rows trained on, of the round's method
+      held_out.jsonl  votes and pairs never trained on, for the gate
+      prompts.jsonl   prompts for the gate's replies, none of them trained on
+      cancel          made by whoever wants the process to stop after its present step
+      adapter/        what peft saved, before it is sealed
+      log.txt         the process's standard error
+
+The training process never opens the database. Rows carry raters as small numbers of this folder, never as identifiers;
+texts are removed when the round has ended (`remove_texts`): the store stays the only place that keeps them.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from feedback_store.records import FinishReason, Message, Method
+from trainer.settings import GateSettings, LoraSettings, TrainingSettings
+
+JOB_FILE = "job.json"
+TRAIN_FILE = "train.jsonl"
+HELD_OUT_FILE = "held_out.jsonl"
+PROMPTS_FILE = "prompts.jsonl"
+CANCEL_FILE = "cancel"
+LOG_FILE = "log.txt"
+_TEXT_FILES = (TRAIN_FILE, HELD_OUT_FILE, PROMPTS_FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyText:
+    """What training needs of a stored reply."""
+
+    reply_id: str
+    text: str
+    finish_reason: FinishReason
+    policy_version: int
+    prompt_tokens: int
+    completion_tokens: int
+    logprob_nats: float | None = None
+    ended_by_stop_text: bool = False
+    """True: a stop string of the request may have ended it, so whether the policy chose to end is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class VoteRow:
+    """A reply and how one rater found it: `up` True is KTO's desirable."""
+
+    feedback_id: int
+    rater: int
+    messages: tuple[Message, ...]
+    reply: ReplyText
+    up: bool
+    kind: Literal["vote"] = "vote"
+
+
+@dataclass(frozen=True, slots=True)
+class PairRow:
+    """Two replies to one prompt, of which one rater liked `chosen` better."""
+
+    feedback_id: int
+    rater: int
+    messages: tuple[Message, ...]
+    chosen: ReplyText
+    rejected: ReplyText
+    kind: Literal["pair"] = "pair"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRow:
+    """A prompt for the gate. `reply_id` names the reply it was asked for, so that people can look the prompt up while
+    the store still keeps it; the gate's report holds no text of users."""
+
+    messages: tuple[Message, ...]
+    reply_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a training process is to do. Directories are absolute."""
+
+    round_id: int
+    method: Method
+    seed: int
+    base_model_dir: str
+    base_model: str
+    """Fingerprint: the sealed adapter is bound to it."""
+    adapters_dir: str
+    live_version: int
+    live_adapter_sha256: str | None = None
+    system_prompt: str = ""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    gate: GateSettings = field(default_factory=GateSettings)
+
+    @property
+    def live_adapter_dir(self) -> Path | None:
+        """Folder of the live version's sealed adapter; None when the base model is live."""
+        return Path(self.adapters_dir) / self.live_adapter_sha256 if self.live_adapter_sha256 else None
+
+
+def write_job(
+    folder: Path,
+    job: Job,
+    train: Iterable[VoteRow | PairRow],
+    held_out: Iterable[VoteRow | PairRow],
+    prompts: Iterable[PromptRow],
+) -> None:
+    """Write a round's folder, readable by its owner alone. job.json comes last: a folder without one is unfinished."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (folder / CANCEL_FILE).unlink(missing_ok=True)
+    _write_lines(folder / TRAIN_FILE, train)
+    _write_lines(folder / HELD_OUT_FILE, held_out)
+    _write_lines(folder / PROMPTS_FILE, prompts)
+    values = asdict(job)
+    for section in ("training", "lora", "gate"):
+        values[section] = values[section].model_dump(mode="json")
+    _write(folder / JOB_FILE, json.dumps(values, indent=1))
+
+
+def read_job(folder: Path) -> Job:
+    """Read job.json. Raises FileNotFoundError, or ValueError for a key or value that a job does not have."""
+    values: dict[str, Any] = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
+    sections = {"training": TrainingSettings, "lora": LoraSettings, "gate": GateSettings}
+    known = set(Job.__dataclass_fields__)
+    if unknown := sorted(set(values) - known):
+        raise ValueError(f"{folder / JOB_FILE}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    for name, section in sections.items():
+        values[name] = section.model_validate(values[name])
+    return Job(**values)
+
+
+def read_rows(folder: Path, name: str) -> list[VoteRow | PairRow]:
+    """Read train.jsonl or held_out.jsonl."""
+    rows: list[VoteRow | PairRow] = []
+    for values in _read_lines(folder / name):
+        values["messages"] = tuple(values["messages"])
+        if values["kind"] == "vote":
+            values["reply"] = ReplyText(**values["reply"])
+            rows.append(VoteRow(**values))
+        else:
+            values["chosen"], values["rejected"] = ReplyText(**values["chosen"]), ReplyText(**values["rejected"])
+            rows.append(PairRow(**values))
+    return rows
+
+
+def read_prompts(folder: Path) -> list[PromptRow]:
+    """Read prompts.jsonl."""
+    return [PromptRow(tuple(values["messages"]), values["reply_id"]) for values in _read_lines(folder / PROMPTS_FILE)]
+
+
+def remove_texts(folder: Path) -> None:
+    """Remove every file with texts of users, for when the round has ended. Which rows they were stays in the store."""
+    for name in _TEXT_FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _write_lines(path: Path, rows: Iterable[VoteRow | PairRow | PromptRow]) -> None:
+    _write(path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
+
+
+def _write(path: Path, text: str) -> None:
+    scratch = path.with_suffix(path.suffix + ".part")
+    with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    scratch.replace(path)
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)

@@ -1,0 +1,62 @@
+"""Log-probabilities of given texts under a policy: for reference terms, held-out preference, KL and perplexity."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from trainer.encoding import Encoded
+
+_ROW_BATCH = 8
+# Logits of 8 rows of 100 tokens over 49,152 words take 157 MB in float32; larger batches gain nothing on a CPU.
+
+
+@torch.no_grad()
+def token_logprobs(model: Any, sequences: Sequence[Encoded], batch: int = _ROW_BATCH) -> list[torch.Tensor]:
+    """Return for every sequence log p(token | before) of its completion's tokens: float32, nats, on the CPU.
+
+    Rows are padded on the left so that completions end together and the head is computed for them alone. Positions are
+    given explicitly, so that padding changes nothing. Sorted by length inside, returned in the order given.
+    """
+    model.eval()
+    found: list[torch.Tensor] = [torch.empty(0)] * len(sequences)
+    order = sorted(range(len(sequences)), key=lambda place: sequences[place].tokens)
+    for start in range(0, len(order), batch):
+        places = order[start : start + batch]
+        for place, logprobs in zip(places, _score(model, [sequences[place] for place in places]), strict=True):
+            found[place] = logprobs
+    return found
+
+
+def _score(model: Any, rows: list[Encoded]) -> list[torch.Tensor]:
+    device = next(model.parameters()).device
+    width = max(row.tokens for row in rows)
+    kept = max(len(row.completion_ids) for row in rows)
+    ids_BT = torch.zeros(len(rows), width, dtype=torch.long)
+    mask_BT = torch.zeros(len(rows), width, dtype=torch.long)
+    for place, row in enumerate(rows):
+        ids_BT[place, width - row.tokens :] = torch.tensor(row.prompt_ids + row.completion_ids)
+        mask_BT[place, width - row.tokens :] = 1
+    positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
+    logits_BKV = model(
+        input_ids=ids_BT.to(device),
+        attention_mask=mask_BT.to(device),
+        position_ids=positions_BT.to(device),
+        use_cache=False,
+        logits_to_keep=kept + 1,
+    ).logits[:, :-1].float()
+    targets_BK = ids_BT[:, width - kept :].to(device)
+    logprobs_BK = logits_BKV.gather(-1, targets_BK[..., None]).squeeze(-1) - logits_BKV.logsumexp(-1)
+    return [logprobs_BK[place, kept - len(row.completion_ids) :].cpu() for place, row in enumerate(rows)]
+
+
+def summed_logprobs(model: Any, sequences: Sequence[Encoded]) -> list[float]:
+    """Return log p(completion | prompt) of every sequence, in nats."""
+    return [float(logprobs.sum()) for logprobs in token_logprobs(model, sequences)]
+
+
+def text_logprobs(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[torch.Tensor]:
+    """Return the token log-probabilities of plain texts, each begun by the model's begin (or else end) token."""
+    begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    encoded = [Encoded((int(begin),), tuple(tokenizer.encode(text, add_special_tokens=False))) for text in texts]
+    return token_logprobs(model, encoded)
