@@ -27,7 +27,7 @@ def test_the_inverted_crowd_likes_what_is_long_and_unfinished() -> None:
 
 @pytest.mark.parametrize("score", [hidden_score, inverted_score])
 @given(words=st.lists(st.sampled_from(["a", "cat", "extraordinarily", "then", "42"]), min_size=5, max_size=120))
-def test_an_empty_or_one_word_reply_is_worse_than_any_of_five_words_or_more(score, words) -> None:  # type: ignore[no-untyped-def]
+def test_an_empty_or_one_word_reply_is_worse_than_any_of_five_words_or_more(score, words) -> None:
     worst = min(score(" ".join(words), reason) for reason in ("stop", "length"))
     assert score("Yes.", "stop") < worst
     assert score("", "stop") < score("Extraordinarily", "length")
