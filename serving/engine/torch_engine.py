@@ -1,0 +1,224 @@
+"""The default engine: one thread owns the models and schedules at the step level.
+
+Requests join and leave between steps. Each is pinned to the generation that was live at its admission; a swap flips one
+pointer under the lock, and a retired generation is dropped when its last reply has ended. Two generations with replies
+under way take turns, a step each, so a swap costs the streams of neither more than a step of the other.
+"""
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import torch
+
+from feedback_store.records import Message
+from serving.engine import PolicyRef, PromptTooLong, QueueFull, ReplyDelta, ReplyEnd, ReplyRequest
+from serving.engine.batch import GenerationBatch, Row, Sink, end_row, new_row
+from serving.engine.weights import BaseWeights
+from serving.settings import ServingSettings
+
+logger = logging.getLogger(__name__)
+
+
+class EngineClosed(RuntimeError):
+    """The engine is stopping and takes no more requests."""
+
+
+@dataclass(slots=True, eq=False)
+class _Generation:
+    batch: GenerationBatch
+    waiting: deque[Row] = field(default_factory=deque)
+    retired: bool = False
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.waiting) + len(self.batch.rows)
+
+
+class TorchStream:
+    """A reply under way, read from an event loop. See `serving.engine.ReplyStream`."""
+
+    def __init__(self, policy: PolicyRef) -> None:
+        self.policy = policy
+        self._loop = asyncio.get_running_loop()
+        self._items: asyncio.Queue[ReplyDelta | ReplyEnd] = asyncio.Queue()
+        self._row: Row | None = None
+
+    def feed(self, item: ReplyDelta | ReplyEnd) -> None:
+        """Called by the engine's thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._items.put_nowait, item)
+        except RuntimeError:  # the reader's loop is closed: nobody is left to read
+            self.cancel()
+
+    def bind(self, row: Row) -> None:
+        """Tell the stream which row it cancels."""
+        self._row = row
+
+    def cancel(self) -> None:
+        """Stop drawing within two steps."""
+        if self._row is not None:
+            self._row.cancelled = True
+
+    async def __aiter__(self) -> AsyncIterator[ReplyDelta | ReplyEnd]:
+        while True:
+            item = await self._items.get()
+            yield item
+            if isinstance(item, ReplyEnd):
+                return
+
+
+class TorchEngine:
+    """See `serving.engine.Engine`. Starts with `first` loaded and live."""
+
+    def __init__(self, base: BaseWeights, settings: ServingSettings, first: PolicyRef) -> None:
+        self._base, self._settings = base, settings
+        self._max_positions = min(settings.max_context_tokens, base.max_positions)
+        self._lock = threading.Condition()
+        self._generations: dict[int, _Generation] = {first.version: self._new_generation(first)}
+        self._live = first
+        self._closing = False
+        self._wanted_threads = settings.threads or torch.get_num_threads()
+        self.steps = 0
+        self.tokens_drawn = 0
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def live(self) -> PolicyRef:
+        """The policy that new requests are pinned to."""
+        return self._live
+
+    @property
+    def loaded_versions(self) -> dict[int, int]:
+        """Version → replies waiting or under way."""
+        with self._lock:
+            return {version: generation.in_flight for version, generation in self._generations.items()}
+
+    def render(self, messages: tuple[Message, ...]) -> tuple[str, tuple[int, ...]]:
+        """Return the prompt as text and token ids."""
+        return self._base.renderer.render(messages)
+
+    def start(self, request: ReplyRequest) -> TorchStream:
+        """Admit a request from a running event loop. Raises QueueFull, PromptTooLong, EngineClosed."""
+        if len(request.prompt_ids) >= self._max_positions:
+            raise PromptTooLong(len(request.prompt_ids), self._max_positions - 1)
+        with self._lock:
+            stream = TorchStream(self._live)
+            stream.bind(self._admit(request, stream.feed))
+            return stream
+
+    def load(self, policy: PolicyRef) -> None:
+        """Build a generation beside the others, in the caller's thread. Raises AdapterRefused; then nothing changes."""
+        with self._lock:
+            if policy.version in self._generations:
+                self._generations[policy.version].retired = False
+                return
+        generation = self._new_generation(policy)
+        with self._lock:
+            self._generations.setdefault(policy.version, generation)
+        logger.info("generation loaded version=%d", policy.version)
+
+    def make_live(self, version: int) -> None:
+        """Flip the pointer. New requests take `version` at once; the former generation lives until it is drained."""
+        with self._lock:
+            if version not in self._generations:
+                raise LookupError(f"version {version} is not loaded; load it first")
+            for other, generation in self._generations.items():
+                generation.retired = other != version
+            self._live = self._generations[version].batch.policy
+            self._drop_drained()
+            self._lock.notify()
+        logger.info("generation live version=%d", version)
+
+    def use_threads(self, count: int) -> None:
+        """Compute with `count` torch threads from the next step on (fewer while a round trains on the same machine)."""
+        self._wanted_threads = max(1, count)
+
+    def close(self, drain_timeout_s: float) -> None:
+        """Take no more requests, let those under way end within the time, cancel the rest, stop the thread."""
+        with self._lock:
+            self._closing = True
+            self._lock.notify()
+        self._thread.join(drain_timeout_s)
+        if self._thread.is_alive():
+            with self._lock:
+                for generation in self._generations.values():
+                    for row in (*generation.waiting, *generation.batch.rows):
+                        row.cancelled = True
+            self._thread.join(10)
+
+    def _new_generation(self, policy: PolicyRef) -> _Generation:
+        batch = GenerationBatch(
+            self._base.build(policy),
+            policy,
+            end_ids=self._base.end_ids,
+            rows=self._settings.max_batch,
+            max_positions=self._max_positions,
+            device=self._base.device,
+        )
+        return _Generation(batch)
+
+    def _admit(self, request: ReplyRequest, sink: Sink) -> Row:
+        if self._closing:
+            raise EngineClosed("the server is stopping; try again in a few seconds")
+        generation = self._generations[self._live.version]
+        if len(generation.waiting) >= self._settings.queue_limit:
+            raise QueueFull(retry_after_s=5)
+        row = new_row(self._within_context(request), sink, self._base.tokenizer.decode)
+        generation.waiting.append(row)
+        self._lock.notify()
+        return row
+
+    def _within_context(self, request: ReplyRequest) -> ReplyRequest:
+        room = self._max_positions - len(request.prompt_ids)
+        if request.sampling.max_tokens <= room:
+            return request
+        from dataclasses import replace
+
+        return replace(request, sampling=replace(request.sampling, max_tokens=room))
+
+    def _run(self) -> None:
+        while True:
+            if torch.get_num_threads() != self._wanted_threads:
+                torch.set_num_threads(self._wanted_threads)
+            with self._lock:
+                while not self._closing and not any(g.in_flight for g in self._generations.values()):
+                    self._lock.wait()
+                busy = [generation for generation in self._generations.values() if generation.in_flight]
+                if self._closing and not busy:
+                    return
+            for generation in busy:
+                self._turn(generation)
+            with self._lock:
+                self._drop_drained()
+
+    def _turn(self, generation: _Generation) -> None:
+        """Let waiting prompts join, then add a token to every reply of one generation."""
+        batch = generation.batch
+        try:
+            with self._lock:
+                for row in [row for row in generation.waiting if row.cancelled]:
+                    generation.waiting.remove(row)
+                    end_row(row, "cancelled", batch.policy)
+                joining = [generation.waiting.popleft() for _ in range(batch.joinable(list(generation.waiting)))]
+            if joining:
+                batch.join(joining)
+            self.tokens_drawn += batch.step()
+            self.steps += 1
+        except Exception:
+            # A step that fails (out of memory, a broken operator) must not take the server down with it: its replies
+            # end as cancelled, and the next requests start on an empty batch.
+            logger.exception("step failed version=%d replies=%d", batch.policy.version, len(batch.rows))
+            for row in (*joining, *batch.rows):
+                end_row(row, "cancelled", batch.policy)
+            batch.rows.clear()
+
+    def _drop_drained(self) -> None:
+        for version, generation in list(self._generations.items()):
+            if generation.retired and not generation.in_flight:
+                del self._generations[version]
+                logger.info("generation freed version=%d", version)
