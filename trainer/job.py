@@ -127,12 +127,12 @@ def write_job(
 def read_job(folder: Path) -> Job:
     """Read job.json. Raises FileNotFoundError, or ValueError for a key or value that a job does not have."""
     values: dict[str, Any] = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
-    sections = {"training": TrainingSettings, "lora": LoraSettings, "gate": GateSettings}
     known = set(Job.__dataclass_fields__)
     if unknown := sorted(set(values) - known):
         raise ValueError(f"{folder / JOB_FILE}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
-    for name, section in sections.items():
-        values[name] = section.model_validate(values[name])
+    values["training"] = TrainingSettings.model_validate(values["training"])
+    values["lora"] = LoraSettings.model_validate(values["lora"])
+    values["gate"] = GateSettings.model_validate(values["gate"])
     return Job(**values)
 
 
@@ -167,7 +167,8 @@ def _write_lines(path: Path, rows: Iterable[VoteRow | PairRow | PromptRow]) -> N
 
 def _write(path: Path, text: str) -> None:
     scratch = path.with_suffix(path.suffix + ".part")
-    with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     scratch.replace(path)
 

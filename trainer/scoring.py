@@ -38,13 +38,17 @@ def _score(model: Any, rows: list[Encoded]) -> list[torch.Tensor]:
         ids_BT[place, width - row.tokens :] = torch.tensor(row.prompt_ids + row.completion_ids)
         mask_BT[place, width - row.tokens :] = 1
     positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
-    logits_BKV = model(
-        input_ids=ids_BT.to(device),
-        attention_mask=mask_BT.to(device),
-        position_ids=positions_BT.to(device),
-        use_cache=False,
-        logits_to_keep=kept + 1,
-    ).logits[:, :-1].float()
+    logits_BKV = (
+        model(
+            input_ids=ids_BT.to(device),
+            attention_mask=mask_BT.to(device),
+            position_ids=positions_BT.to(device),
+            use_cache=False,
+            logits_to_keep=kept + 1,
+        )
+        .logits[:, :-1]
+        .float()
+    )
     targets_BK = ids_BT[:, width - kept :].to(device)
     logprobs_BK = logits_BKV.gather(-1, targets_BK[..., None]).squeeze(-1) - logits_BKV.logsumexp(-1)
     return [logprobs_BK[place, kept - len(row.completion_ids) :].cpu() for place, row in enumerate(rows)]

@@ -1,0 +1,324 @@
+"""Which feedback a round learns from, and which it is judged on: pure functions over acts already read.
+
+The defences against loud or false raters are structural, because at ten votes a rater nobody can be profiled: one
+effective vote per rater and reply, a cap per rater that a flood cannot raise, quarantined raters left out, and a
+hold-out by rater and by prompt, so that the gate hears people who never taught the candidate. Everything depends on the
+acts and the seed alone: the same feedback gives the same selection, and the split of a rater or prompt stays the same
+from round to round, so that a later round does not train on what an earlier candidate was held out from.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+from feedback_store.records import BOTH_BAD, TIE, Comparison, Feedback, Method, Reply, Split
+from trainer.job import PairRow, PromptRow, ReplyText, VoteRow
+
+_CAP_SHARE = 0.05
+"""A rater may hold this share of a large selection, beyond the fixed number of votes."""
+
+VoteSource = Literal["thumb", "verdict", "ranking"]
+_SOURCES: tuple[VoteSource, ...] = ("thumb", "verdict", "ranking")
+"""In order of directness: a thumb on the reply itself beats what a comparison implies about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One rater's effective judgement of one reply."""
+
+    feedback_id: int
+    rater_id: str
+    reply_id: str
+    up: bool
+    source: VoteSource
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One rater's preference between two replies of one comparison."""
+
+    feedback_id: int
+    rater_id: str
+    chosen: str
+    rejected: str
+
+
+Judged = TypeVar("Judged", Vote, Pair)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgements:
+    """Everything the acts say, one effective vote per rater and reply, before anything is left out. `ties` counts
+    the verdicts that say nothing about which reply is better."""
+
+    votes: tuple[Vote, ...]
+    pairs: tuple[Pair, ...]
+    ties: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A round's frozen rows. `frozen` names every act used and its split; `counts` says what was left out and why."""
+
+    method: Method
+    train: tuple[VoteRow | PairRow, ...]
+    held_out: tuple[VoteRow | PairRow, ...]
+    prompts: tuple[PromptRow, ...]
+    frozen: tuple[tuple[int, Split], ...]
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def judgements(
+    acts: Iterable[Feedback], comparisons: Mapping[str, Comparison], *, verdicts_as_thumbs: bool = True
+) -> Judgements:
+    """Read votes and pairs out of effective acts (latest event per rater, target and kind; retracted ones gone).
+
+    A verdict's winner is up and its losers down; "both bad" is down for each; a tie says nothing. A ranking's best is
+    up and its worst down. Where a rater judged a comparison by verdict and by ranking, the later act gives the pairs.
+    """
+    votes: dict[tuple[str, str], Vote] = {}
+    pairs: dict[tuple[str, str], tuple[int, list[Pair]]] = {}
+    ties = 0
+
+    def vote(act: Feedback, reply_id: str, up: bool, source: VoteSource) -> None:
+        known = votes.get((act.act.rater_id, reply_id))
+        if known is not None and (_SOURCES.index(known.source), -known.feedback_id) < (
+            _SOURCES.index(source),
+            -act.feedback_id,
+        ):
+            return
+        votes[act.act.rater_id, reply_id] = Vote(act.feedback_id, act.act.rater_id, reply_id, up, source)
+
+    for act in acts:
+        said = act.act
+        if said.kind == "thumb" and said.reply_id is not None and said.thumb is not None:
+            vote(act, said.reply_id, said.thumb == "up", "thumb")
+            continue
+        if said.kind == "correction" or said.comparison_id is None or said.comparison_id not in comparisons:
+            continue
+        order = _order_of(said.verdict, said.ranking, comparisons[said.comparison_id].reply_ids)
+        if said.verdict == TIE:
+            ties += 1
+        implied = {} if not verdicts_as_thumbs else _implied_thumbs(said.verdict, order)
+        for reply_id, up in implied.items():
+            vote(act, reply_id, up, "verdict" if said.kind == "verdict" else "ranking")
+        known = pairs.get((said.rater_id, said.comparison_id))
+        if order and (known is None or known[0] < act.feedback_id):
+            found = [
+                Pair(act.feedback_id, said.rater_id, better, worse)
+                for better_place, tier in enumerate(order)
+                for better in tier
+                for worse_tier in order[better_place + 1 :]
+                for worse in worse_tier
+            ]
+            pairs[said.rater_id, said.comparison_id] = (act.feedback_id, found)
+    return Judgements(
+        tuple(sorted(votes.values(), key=lambda item: (item.feedback_id, item.reply_id))),
+        tuple(pair for _, (_, found) in sorted(pairs.items(), key=lambda item: item[1][0]) for pair in found),
+        ties,
+    )
+
+
+def _order_of(verdict: str | None, ranking: Sequence[str] | None, shown: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Tiers from best to worst; empty when the act does not order the replies."""
+    if ranking is not None:
+        return tuple((reply_id,) for reply_id in ranking)
+    if verdict is None or verdict in (TIE, BOTH_BAD):
+        return ((), tuple(shown)) if verdict == BOTH_BAD else ()
+    return ((verdict,), tuple(reply_id for reply_id in shown if reply_id != verdict))
+
+
+def _implied_thumbs(verdict: str | None, order: tuple[tuple[str, ...], ...]) -> dict[str, bool]:
+    if not order:
+        return {}
+    if verdict is None:  # a ranking: only its ends are clear
+        return {order[0][0]: True, order[-1][0]: False}
+    return dict.fromkeys(order[0], True) | dict.fromkeys(order[1], False)
+
+
+def cap_per_rater(rows_by_rater: Mapping[str, int], at_least: int) -> int:
+    """Return how many rows a rater may bring: `at_least`, or 5 % of what is then selected, whichever is more.
+
+    The share is of the selection *after* the cap (the least fixed point of cap = max(at_least, 5 % × Σ min(n, cap))):
+    measured before it, a flood of 10,000 votes would raise its own limit to 500.
+    """
+    cap = at_least
+    while True:
+        total = sum(min(rows, cap) for rows in rows_by_rater.values())
+        wider = max(at_least, int(total * _CAP_SHARE))
+        if wider <= cap:
+            return cap
+        cap = wider
+
+
+def held_out(names: Iterable[str], share: float, seed: int, kind: str) -> frozenset[str]:
+    """Return the held-out part of `names`: ⌈share · n⌉ of them (none of a single one), by a seeded hash of the name.
+
+    By hash and not by a shuffle: a name keeps its place in the order when others join, so nearly all stay on their
+    side from round to round.
+    """
+    ordered = sorted(set(names), key=lambda name: _hash(f"{seed}:{kind}:{name}"))
+    if len(ordered) < 2:
+        return frozenset()
+    return frozenset(ordered[: -int(-share * len(ordered) // 1)])
+
+
+def prompt_key(messages: Sequence[Mapping[str, str]]) -> str:
+    """Name a prompt by its messages, alike for upper and lower case and for spacing."""
+    plain = [(message["role"], " ".join(message["content"].casefold().split())) for message in messages]
+    return _hash(json.dumps(plain))
+
+
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """Judgements a round may use: with kept text, and no rater above the cap. `counts` says what was left out."""
+
+    votes: tuple[Vote, ...]
+    pairs: tuple[Pair, ...]
+    prompt_keys: dict[str, str]
+    """Reply id → prompt, for every reply named."""
+    counts: dict[str, int]
+
+    @property
+    def raters(self) -> set[str]:
+        """Everyone whose judgement is kept."""
+        return {vote.rater_id for vote in self.votes} | {pair.rater_id for pair in self.pairs}
+
+
+def usable(found: Judgements, replies: Mapping[str, Reply], *, max_votes_per_rater: int, seed: int) -> Usable:
+    """Leave out what has no kept text and what lies above a rater's cap. `replies` holds every reply named."""
+    votes = [vote for vote in found.votes if _has_text(replies.get(vote.reply_id))]
+    pairs = [pair for pair in found.pairs if all(_has_text(replies.get(name)) for name in (pair.chosen, pair.rejected))]
+    kept_votes, kept_pairs = _capped(votes, max_votes_per_rater, seed), _capped(pairs, max_votes_per_rater, seed)
+    counts = {
+        "votes_found": len(found.votes),
+        "votes_without_text": len(found.votes) - len(votes),
+        "votes_over_cap": len(votes) - len(kept_votes),
+        "pairs_found": len(found.pairs),
+        "pairs_without_text": len(found.pairs) - len(pairs),
+        "pairs_over_cap": len(pairs) - len(kept_pairs),
+        "ties": found.ties,
+    }
+    named = {vote.reply_id for vote in kept_votes} | {
+        name for pair in kept_pairs for name in (pair.chosen, pair.rejected)
+    }
+    keys = {name: prompt_key(replies[name].messages or ()) for name in named}
+    return Usable(tuple(kept_votes), tuple(kept_pairs), keys, counts)
+
+
+def select(
+    kept: Usable,
+    replies: Mapping[str, Reply],
+    *,
+    method: Method,
+    seed: int,
+    held_out_raters: float,
+    held_out_prompts: float,
+    gate_prompts: int = 0,
+    other_prompts: Iterable[Reply] = (),
+) -> Selection:
+    """Split usable judgements and freeze them. `other_prompts` are further replies whose prompts the gate may use when
+    held-out prompts are fewer than `gate_prompts`.
+
+    Training takes rows of the round's method; held-out rows are of both kinds. A row is held out when its rater or its
+    prompt is: feedback of either is never trained on.
+    """
+    raters = sorted(kept.raters)
+    rater_numbers = {rater_id: number for number, rater_id in enumerate(raters)}
+    out_raters = held_out(raters, held_out_raters, seed, "rater")
+    out_prompts = held_out(kept.prompt_keys.values(), held_out_prompts, seed, "prompt")
+
+    def split_of(rater_id: str, reply_id: str) -> Split:
+        return "held_out" if rater_id in out_raters or kept.prompt_keys[reply_id] in out_prompts else "train"
+
+    vote_rows: dict[Split, list[VoteRow | PairRow]] = {"train": [], "held_out": []}
+    pair_rows: dict[Split, list[VoteRow | PairRow]] = {"train": [], "held_out": []}
+    for vote in kept.votes:
+        vote_rows[split_of(vote.rater_id, vote.reply_id)].append(_vote_row(vote, replies, rater_numbers))
+    for pair in kept.pairs:
+        pair_rows[split_of(pair.rater_id, pair.chosen)].append(_pair_row(pair, replies, rater_numbers))
+    train = vote_rows["train"] if method == "kto" else pair_rows["train"]
+    out = vote_rows["held_out"] + pair_rows["held_out"]
+    trained_keys = {prompt_key(row.messages) for row in train}
+    prompts = _gate_prompts(out, other_prompts, trained_keys, gate_prompts, seed)
+    frozen: dict[int, Split] = {row.feedback_id: "held_out" for row in out}
+    frozen |= {row.feedback_id: "train" for row in train}
+    counts = kept.counts | {
+        "train": len(train),
+        "train_up": sum(row.up for row in train if isinstance(row, VoteRow)),
+        "held_out_votes": len(vote_rows["held_out"]),
+        "held_out_pairs": len(pair_rows["held_out"]),
+        "raters": len(raters),
+        "raters_held_out": len(out_raters),
+        "prompts": len(set(kept.prompt_keys.values())),
+        "prompts_held_out": len(out_prompts),
+        "gate_prompts": len(prompts),
+    }
+    return Selection(method, tuple(train), tuple(out), tuple(prompts), tuple(sorted(frozen.items())), counts)
+
+
+def _capped(rows: Sequence[Judged], at_least: int, seed: int) -> list[Judged]:
+    """Keep at most the cap of every rater's rows, whole acts at a time, chosen by a seeded hash; order is kept."""
+    cap = cap_per_rater(Counter(row.rater_id for row in rows), at_least)
+    acts: dict[tuple[str, int], int] = Counter((row.rater_id, row.feedback_id) for row in rows)
+    used: Counter[str] = Counter()
+    kept: set[tuple[str, int]] = set()
+    for act in sorted(acts, key=lambda act: _hash(f"{seed}:cap:{act[0]}:{act[1]}")):
+        if used[act[0]] + acts[act] <= cap:
+            used[act[0]] += acts[act]
+            kept.add(act)
+    return [row for row in rows if (row.rater_id, row.feedback_id) in kept]
+
+
+def _gate_prompts(
+    out: Sequence[VoteRow | PairRow], others: Iterable[Reply], trained: set[str], wanted: int, seed: int
+) -> list[PromptRow]:
+    """Distinct prompts that no training row has: of held-out rows first, then of other replies."""
+    first = [(row.messages, row.reply.reply_id if isinstance(row, VoteRow) else row.chosen.reply_id) for row in out]
+    second = [(other.messages, other.reply_id) for other in others if other.messages is not None]
+    found: dict[str, PromptRow] = {}
+    for source in (first, second):
+        keyed = [(prompt_key(messages), PromptRow(messages, reply_id)) for messages, reply_id in source]
+        for key, row in sorted(keyed, key=lambda item: _hash(f"{seed}:gate:{item[0]}")):
+            if key not in trained:
+                found.setdefault(key, row)
+    return list(found.values())[: max(wanted, 0)]
+
+
+def _has_text(reply: Reply | None) -> bool:
+    return (
+        reply is not None
+        and reply.text is not None
+        and reply.messages is not None
+        and reply.finish_reason != "cancelled"
+    )
+
+
+def _text_of(reply: Reply) -> ReplyText:
+    return ReplyText(
+        reply_id=reply.reply_id,
+        text=reply.text or "",
+        finish_reason=reply.finish_reason,
+        policy_version=reply.policy_version,
+        prompt_tokens=reply.prompt_tokens,
+        completion_tokens=reply.completion_tokens,
+        logprob_nats=reply.logprob_nats,
+        ended_by_stop_text=bool(reply.sampling.stop) and reply.finish_reason == "stop",
+    )
+
+
+def _vote_row(vote: Vote, replies: Mapping[str, Reply], raters: Mapping[str, int]) -> VoteRow:
+    reply = replies[vote.reply_id]
+    return VoteRow(vote.feedback_id, raters[vote.rater_id], reply.messages or (), _text_of(reply), vote.up)
+
+
+def _pair_row(pair: Pair, replies: Mapping[str, Reply], raters: Mapping[str, int]) -> PairRow:
+    chosen, rejected = replies[pair.chosen], replies[pair.rejected]
+    return PairRow(pair.feedback_id, raters[pair.rater_id], chosen.messages or (), _text_of(chosen), _text_of(rejected))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
