@@ -1,0 +1,127 @@
+"""Settings: file, environment and flags in their order; and errors that a person can act on."""
+
+from pathlib import Path
+
+import pytest
+
+from thumbwise.config import SECTIONS, ConfigError, load_settings, without_password
+
+
+def written(data_dir: Path, text: str) -> Path:
+    path = data_dir / "thumbwise.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def problems_of(data_dir: Path, environ: dict[str, str] | None = None, text: str = "", **flags: object) -> list[str]:
+    written(data_dir, text)
+    with pytest.raises(ConfigError) as caught:
+        load_settings(data_dir, environ=environ or {}, flags=flags)
+    return caught.value.problems
+
+
+def test_without_anything_the_defaults_are_in_force(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path, environ={})
+    assert settings.serving.port == 8080
+    assert settings.models_dir == tmp_path / "models"
+    assert settings.origins == {}
+
+
+def test_a_flag_beats_the_environment_which_beats_the_file(tmp_path: Path) -> None:
+    written(tmp_path, "[serving]\nport = 1\nmax_batch = 4\nqueue_limit = 9\n")
+    environ = {"THUMBWISE_SERVING_PORT": "2", "THUMBWISE_SERVING_MAX_BATCH": "5"}
+    settings = load_settings(tmp_path, environ=environ, flags={"serving.port": 3, "serving.host": None})
+    assert (settings.serving.port, settings.serving.max_batch, settings.serving.queue_limit) == (3, 5, 9)
+    assert settings.origins["serving.port"] == "--port"
+    assert settings.origins["serving.max_batch"] == "THUMBWISE_SERVING_MAX_BATCH"
+    assert settings.origins["serving.queue_limit"].endswith("thumbwise.toml line 4")
+
+
+def test_an_unknown_key_names_the_nearest_known_one_and_its_line(tmp_path: Path) -> None:
+    (problem,) = problems_of(tmp_path, text="# mine\n[serving]\nhost = 'localhost'\nprot = 80\n")
+    assert "thumbwise.toml line 4: unknown key serving.prot; did you mean serving.port?" in problem
+
+
+def test_a_key_of_another_section_is_pointed_to_its_own(tmp_path: Path) -> None:
+    (problem,) = problems_of(tmp_path, text="[serving]\nbase_model = 'x'\n")
+    assert "did you mean policy.base_model?" in problem
+
+
+def test_an_unknown_section_and_a_key_in_none_are_named(tmp_path: Path) -> None:
+    first, second = problems_of(tmp_path, text="port = 80\n\n[servin]\nport = 80\n")
+    assert "line 1: port stands in no section; did you mean serving.port?" in first
+    assert "line 3: unknown section [servin]; did you mean [serving]?" in second
+
+
+def test_an_unknown_variable_names_the_nearest_known_one(tmp_path: Path) -> None:
+    (problem,) = problems_of(tmp_path, {"THUMBWISE_SERVING_PROT": "80"})
+    assert problem == "unknown variable THUMBWISE_SERVING_PROT; did you mean THUMBWISE_SERVING_PORT?"
+
+
+def test_variables_of_tests_and_of_other_programs_are_let_be(tmp_path: Path) -> None:
+    load_settings(tmp_path, environ={"THUMBWISE_CHROMIUM": "/bin/true", "PATH": "/bin", "THUMBWISE_URL": "http://h"})
+
+
+def test_a_value_out_of_range_names_value_wanted_and_origin(tmp_path: Path) -> None:
+    found = problems_of(tmp_path, {"THUMBWISE_SERVING_PORT": "99999"}, "[lora]\nrank = 0\n[policy]\ndtype = 'int1'\n")
+    assert any(
+        "THUMBWISE_SERVING_PORT: serving.port is '99999'; wanted: less than or equal to 65535" in p for p in found
+    )
+    assert any("line 2: lora.rank is 0; wanted: greater than or equal to 1" in p for p in found)
+    assert any("line 4: policy.dtype is 'int1'; wanted: 'auto', 'float32'" in p for p in found)
+
+
+def test_broken_toml_is_reported_with_its_line(tmp_path: Path) -> None:
+    (problem,) = problems_of(tmp_path, text="[serving]\nport = = 1\n")
+    assert "line 2" in problem
+
+
+def test_a_named_file_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.toml: No such file"):
+        load_settings(tmp_path, tmp_path / "absent.toml", environ={})
+
+
+def test_lists_come_from_the_environment_between_commas(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path, environ={"THUMBWISE_LORA_TARGET_MODULES": "q_proj, v_proj"})
+    assert settings.lora.target_modules == ("q_proj", "v_proj")
+    settings = load_settings(tmp_path, environ={"THUMBWISE_WEB_EXAMPLES": '["Short, please.", "Why?"]'})
+    assert settings.web.examples == ("Short, please.", "Why?")
+    (problem,) = problems_of(tmp_path, {"THUMBWISE_WEB_EXAMPLES": "[oh"})
+    assert problem.startswith("THUMBWISE_WEB_EXAMPLES: web.examples is '[oh'; wanted:")
+
+
+def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("a-long-admin-token\n")
+    settings = load_settings(tmp_path, environ={"THUMBWISE_ADMIN_TOKEN_FILE": str(tmp_path / "secret")})
+    assert settings.admin_token == "a-long-admin-token"
+    assert "a-long-admin-token" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"THUMBWISE_ADMIN_TOKEN": "x", "THUMBWISE_ADMIN_TOKEN_FILE": "y"}, "keep one of them"),
+        ({"THUMBWISE_ADMIN_TOKEN_FILE": "/no/such/file"}, "cannot be read"),
+        ({"THUMBWISE_ADMIN_TOKEN": ""}, "is empty"),
+        ({"THUMBWISE_RATER_KEY": "short"}, "at least 16"),
+    ],
+)
+def test_a_secret_that_cannot_be_used_is_refused(tmp_path: Path, environ: dict[str, str], message: str) -> None:
+    (problem,) = problems_of(tmp_path, environ)
+    assert message in problem
+
+
+def test_a_password_in_the_file_is_refused_and_one_from_the_environment_is_not_shown(tmp_path: Path) -> None:
+    url = "postgresql://anna:hunter2@db/thumbwise"
+    (problem,) = problems_of(tmp_path, text=f"[store]\nurl = '{url}'\n")
+    assert "THUMBWISE_STORE_URL_FILE" in problem and "hunter2" not in problem
+    written(tmp_path, "")
+    settings = load_settings(tmp_path, environ={"THUMBWISE_STORE_URL": url})
+    assert settings.store.url == url
+    assert without_password(url) == "postgresql://anna:***@db/thumbwise"
+
+
+def test_every_documented_section_is_loaded() -> None:
+    from scripts.docs_configuration import sections
+
+    assert set(sections()) == set(SECTIONS)

@@ -1,0 +1,265 @@
+"""Settings: one TOML file, the environment over it, flags over both; every role's own models put together.
+
+A key that nobody knows is an error that names the nearest known one and where it stands, because a misspelt setting
+that is silently dropped is the slowest of all bugs. All problems are reported at once. Where each value came from is
+remembered, for `thumbwise config show`. Secrets come from the environment, each also as a file's name (`…_FILE`).
+"""
+
+import difflib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_origin
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ValidationError
+
+from bot.web.settings import WebSettings
+from feedback_store.settings import PrivacySettings, StoreSettings
+from serving.settings import PolicySettings, ServingSettings
+from trainer.settings import GateSettings, LoraSettings, RoundSettings, TrainingSettings
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "policy": PolicySettings,
+    "serving": ServingSettings,
+    "web": WebSettings,
+    "store": StoreSettings,
+    "privacy": PrivacySettings,
+    "rounds": RoundSettings,
+    "training": TrainingSettings,
+    "lora": LoraSettings,
+    "gate": GateSettings,
+}
+PREFIX = "THUMBWISE_"
+SECRETS = ("ADMIN_TOKEN", "RATER_KEY", "STORE_URL")
+"""Each may be given as THUMBWISE_NAME or, as a file's name, THUMBWISE_NAME_FILE."""
+PLACES = ("DATA", "CONFIG", "URL", "MODELS_DIR")
+"""Variables of the command that are no settings: the data folder, the file, the server's URL, the models' folder."""
+OF_OTHERS = ("CHROMIUM", "TEST_", "BENCH_")
+"""Beginnings of variables that tests and benchmarks read; not ours to refuse."""
+CONFIG_NAME = "thumbwise.toml"
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; `problems` says each reason in a sentence of its own."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set. `origins` maps "section.key" to where its value came from, defaults left out."""
+
+    data_dir: Path
+    models_dir: Path
+    store: StoreSettings
+    privacy: PrivacySettings
+    policy: PolicySettings
+    serving: ServingSettings
+    web: WebSettings
+    rounds: RoundSettings
+    training: TrainingSettings
+    lora: LoraSettings
+    gate: GateSettings
+    admin_token: str | None = field(default=None, repr=False)
+    """From the environment; None: DATA/admin.token, made when it is missing."""
+    rater_key: bytes | None = field(default=None, repr=False)
+    """From the environment; None: DATA/rater.key, made when it is missing."""
+    config_file: Path | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def section(self, name: str) -> BaseModel:
+        """Return the settings of one section of the file."""
+        section: BaseModel = getattr(self, name)
+        return section
+
+
+def load_settings(
+    data_dir: Path,
+    config_file: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    flags: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Put the settings together; `flags` maps "section.key" to a value, None standing for a flag not given.
+
+    Without `config_file`, DATA/thumbwise.toml is read if it is there. Raises ConfigError with every problem found.
+    """
+    problems: list[str] = []
+    found: dict[str, tuple[Any, str]] = {}
+    path = config_file or data_dir / CONFIG_NAME
+    if config_file is not None or path.is_file():
+        found.update(_from_file(path, problems))
+    found.update(_from_environment(environ, problems))
+    for name, value in (flags or {}).items():
+        if value is not None:
+            found[name] = (value, "--" + name.partition(".")[2].replace("_", "-"))
+    secrets = {name: _secret(environ, name, problems) for name in SECRETS}
+    if secrets["STORE_URL"] is not None:
+        found["store.url"] = (secrets["STORE_URL"], PREFIX + "STORE_URL")
+    sections = {name: _section(name, model, found, problems) for name, model in SECTIONS.items()}
+    key = _rater_key(secrets["RATER_KEY"], problems)
+    if problems:
+        raise ConfigError(problems)
+    return Settings(
+        data_dir=data_dir,
+        models_dir=Path(environ.get(PREFIX + "MODELS_DIR") or data_dir / "models"),
+        admin_token=secrets["ADMIN_TOKEN"],
+        rater_key=key,
+        config_file=path if path.is_file() else None,
+        origins={name: origin for name, (_, origin) in found.items()},
+        **sections,
+    )
+
+
+def without_password(url: str) -> str:
+    """Return a database URL with its password, if it has one, replaced by three stars."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    user = f"{parts.username}:***@" if parts.username else ":***@"
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=user + host).geturl()
+
+
+def _from_file(path: Path, problems: list[str]) -> dict[str, tuple[Any, str]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = tomllib.loads(text)
+    except OSError as error:
+        problems.append(f"{path}: {error.strerror}; give an existing file with --config, or leave the flag out")
+        return {}
+    except ValueError as error:  # both what TOML and what UTF-8 forbid
+        problems.append(f"{path}: {error}")
+        return {}
+    found: dict[str, tuple[Any, str]] = {}
+    for section, values in tree.items():
+        if section not in SECTIONS or not isinstance(values, dict):
+            where = f"{path} line {_line_of(text, section, None)}"
+            if isinstance(values, dict):
+                problems.append(f"{where}: unknown section [{section}]{_nearest(section, list(SECTIONS), '[{}]')}")
+            else:
+                problems.append(f"{where}: {section} stands in no section{_nearest_setting(section)}")
+            continue
+        for key, value in values.items():
+            where = f"{path} line {_line_of(text, section, key)}"
+            if key not in SECTIONS[section].model_fields:
+                problems.append(f"{where}: unknown key {section}.{key}{_nearest_setting(key, section)}")
+            elif section == "store" and key == "url" and isinstance(value, str) and urlsplit(value).password:
+                problems.append(
+                    f"{where}: store.url holds a password; give it as {PREFIX}STORE_URL or {PREFIX}STORE_URL_FILE"
+                )
+            else:
+                found[f"{section}.{key}"] = (value, where)
+    return found
+
+
+def _from_environment(environ: Mapping[str, str], problems: list[str]) -> dict[str, tuple[Any, str]]:
+    known = {
+        f"{section}_{key}".upper(): f"{section}.{key}"
+        for section, model in SECTIONS.items()
+        for key in model.model_fields
+    }
+    others = {*SECRETS, *(name + "_FILE" for name in SECRETS), *PLACES}
+    found: dict[str, tuple[Any, str]] = {}
+    for variable, value in sorted(environ.items()):
+        name = variable.removeprefix(PREFIX)
+        if not variable.startswith(PREFIX) or name in others or name.startswith(OF_OTHERS):
+            continue
+        if name not in known:
+            nearest = _nearest(name, [*known, *others], PREFIX + "{}")
+            problems.append(f"unknown variable {variable}{nearest}")
+            continue
+        section, _, key = known[name].partition(".")
+        is_list = get_origin(SECTIONS[section].model_fields[key].annotation) is tuple
+        found[known[name]] = (_listed(value) if is_list else value, variable)
+    return found
+
+
+def _listed(value: str) -> Any:
+    """Read a list from a variable: items between commas, or a JSON list where an item holds a comma."""
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value  # not a list: refused by its model, with the variable named
+    return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def _secret(environ: Mapping[str, str], name: str, problems: list[str]) -> str | None:
+    variable, file_variable = PREFIX + name, f"{PREFIX}{name}_FILE"
+    value, file_name = environ.get(variable), environ.get(file_variable)
+    if value is not None and file_name is not None:
+        problems.append(f"both {variable} and {file_variable} are set; keep one of them")
+        return None
+    source = variable
+    if file_name is not None:
+        source = file_variable
+        try:
+            value = Path(file_name).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(f"{file_variable} is {file_name!r}, which cannot be read: {error}")
+            return None
+    if value is not None and not value:
+        problems.append(f"{source} is empty; unset it, or give a value")
+        return None
+    return value
+
+
+def _rater_key(value: str | None, problems: list[str]) -> bytes | None:
+    """A key too short to be secret would let anyone hash names and find their raters."""
+    if value is not None and len(value) < 16:
+        problems.append(f"{PREFIX}RATER_KEY has {len(value)} characters; wanted at least 16, kept secret")
+    return None if value is None else value.encode()
+
+
+def _section(name: str, model: type[BaseModel], found: dict[str, tuple[Any, str]], problems: list[str]) -> Any:
+    values = {key: found[f"{name}.{key}"][0] for key in model.model_fields if f"{name}.{key}" in found}
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            key = ".".join(str(part) for part in problem["loc"])
+            origin = found.get(f"{name}.{problem['loc'][0]}" if problem["loc"] else name, (None, "settings"))[1]
+            wanted = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            shown = "" if f"{name}.{key}" == "store.url" else f" is {problem['input']!r}"
+            problems.append(f"{origin}: {name}.{key}{shown}; wanted: {wanted}")
+        return None
+
+
+def _nearest(word: str, known: list[str], form: str) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {form.format(close[0])}?" if close else f"; known are {', '.join(map(form.format, known))}"
+
+
+def _nearest_setting(key: str, section: str | None = None) -> str:
+    """Suggest a key of the same section, else the same key of another one, else the section's list."""
+    own = list(SECTIONS[section].model_fields) if section else []
+    if close := difflib.get_close_matches(key, own, n=1, cutoff=0.6):
+        return f"; did you mean {section}.{close[0]}?"
+    keys = {name: f"{other}.{name}" for other, model in SECTIONS.items() for name in model.model_fields}
+    if close := difflib.get_close_matches(key, list(keys), n=1, cutoff=0.7):
+        return f"; did you mean {keys[close[0]]}?"
+    return f"; [{section}] knows {', '.join(own)}" if own else ""
+
+
+def _line_of(text: str, section: str, key: str | None) -> int:
+    """The line of a section's header, or of a key in it, or 1 where TOML was written in another form."""
+    current, header_line = "", 1
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
+            current = header[1].strip("\"'")
+            if current == section:
+                header_line = number
+                if key is None:
+                    return number
+            continue
+        named = re.match(r"\s*[\"']?([^\s=\"'.]+)[\"']?\s*(\.|=)", line)
+        if named and (current, named[1]) in {(section, key), ("", section)}:
+            return number
+    return header_line
