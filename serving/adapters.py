@@ -92,7 +92,7 @@ def seal_adapter(
         _sync(scratch)
         target = adapters_dir / sha256
         if not target.exists():
-            os.replace(scratch, target)
+            scratch.rename(target)
             _sync(adapters_dir)
     return sha256
 

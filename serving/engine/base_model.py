@@ -18,9 +18,7 @@ class BaseModelError(ValueError):
     """policy.base_model cannot be used; the message says why and what to do."""
 
 
-def resolve_base_model(
-    setting: str, models_dir: Path, progress: Callable[[str], None] = lambda step: None
-) -> Path:
+def resolve_base_model(setting: str, models_dir: Path, progress: Callable[[str], None] = lambda step: None) -> Path:
     """Return the local directory of `setting`: the bundled model, a directory, or an id in the local hub cache.
 
     Nothing is fetched but the bundled model (at set-up). Raises BaseModelError.

@@ -29,9 +29,7 @@ def draw_replies(
 
         return sink
 
-    waiting = [
-        new_row(request, sink_of(place), base.tokenizer.decode) for place, request in enumerate(requests)
-    ]
+    waiting = [new_row(request, sink_of(place), base.tokenizer.decode) for place, request in enumerate(requests)]
     batch = GenerationBatch(
         base.build(policy),
         policy,

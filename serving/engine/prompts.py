@@ -16,7 +16,7 @@ class PromptRenderer:
 
     def __init__(self, tokenizer: Any, system_prompt: str = "") -> None:
         if not getattr(tokenizer, "chat_template", None):
-            raise ValueError("the base model has no chat template; choose a chat (instruct) model for policy.base_model")
+            raise ValueError("the base model has no chat template; choose an instruct model for policy.base_model")
         self._tokenizer = tokenizer
         self._system_prompt = system_prompt
         controls = sorted(set(tokenizer.all_special_tokens), key=len, reverse=True)

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -177,8 +177,6 @@ class TorchEngine:
         room = self._max_positions - len(request.prompt_ids)
         if request.sampling.max_tokens <= room:
             return request
-        from dataclasses import replace
-
         return replace(request, sampling=replace(request.sampling, max_tokens=room))
 
     def _run(self) -> None:

@@ -91,9 +91,7 @@ def lora_pairs(tensors: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor
     return pairs
 
 
-def _require_shapes(
-    model: Any, pairs: dict[str, tuple[torch.Tensor, torch.Tensor]], config: AdapterConfig
-) -> None:
+def _require_shapes(model: Any, pairs: dict[str, tuple[torch.Tensor, torch.Tensor]], config: AdapterConfig) -> None:
     """Every pair must fit a linear layer of the model, with the configured rank and finite values."""
     for path, (down_RI, up_OR) in pairs.items():
         try:
@@ -112,4 +110,6 @@ def _require_shapes(
                 raise AdapterRefused(f"{path}: the adapter holds NaN or infinite values")
         norm = config.scaling * float(up_OR.norm()) * float(down_RI.norm())
         if not math.isfinite(norm) or norm > 4 * float(linear.weight.norm()):
-            raise AdapterRefused(f"{path}: the adapter's update is larger than 4 times the weight it changes ({norm:.3g})")
+            raise AdapterRefused(
+                f"{path}: the update may be over 4 times as large as the weight it changes ({norm:.3g})"
+            )
