@@ -77,6 +77,20 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Conversation:
+    """A rater's conversation as a list of histories shows it: one line a conversation."""
+
+    conversation_id: str
+    channel: str
+    replies: int
+    """How many replies of it this rater was given."""
+    first_message: str | None
+    """The first thing the user said; None where the text is not kept."""
+    started_at: datetime
+    last_reply_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """Replies to one prompt shown together; `reply_ids` is the order in which they were shown (randomised)."""
 

@@ -1,0 +1,160 @@
+"""How the store connects: one writing connection, a pool of reading ones, on SQLite or PostgreSQL.
+
+SQLite: write-ahead log and synchronous=FULL, so that a commit is on the disk before it is acknowledged; readers open
+the file read-only and never checkpoint, so that a page of the dashboard cannot slow a vote. Only one process may
+write a SQLite file: a lock file beside it says who. PostgreSQL: as many processes as you like.
+"""
+
+import fcntl
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from feedback_store.errors import Conflict, StoreError
+
+READERS = 16
+"""Most reading connections at once."""
+LOCK_STEP_MS = 50
+"""How long SQLite itself waits for a lock; the writer tries again until a write's own time is over."""
+
+
+@dataclass(slots=True)
+class Databases:
+    """The two engines of a store, and the lock file that is held while it is open (SQLite only)."""
+
+    writer: Engine
+    readers: Engine
+    lock_file: int | None
+
+    def close(self) -> None:
+        """Close every connection, the writer's last: it then folds the log into the file. Free the lock."""
+        self.readers.dispose()
+        self.writer.dispose()
+        if self.lock_file is not None:
+            os.close(self.lock_file)
+            self.lock_file = None
+
+
+def connect_databases(url: str, busy_timeout_s: float) -> Databases:
+    """Return the engines for `url`; nothing is connected yet, but a SQLite file is locked for this process.
+
+    Raises StoreError for a URL of another database, Conflict when another process writes the file.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        # The URL may hold a password: it is not repeated.
+        raise StoreError(
+            "store.url is not a database URL; wanted sqlite:///PATH or postgresql://USER@HOST/NAME"
+        ) from None
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        return _sqlite(parsed, busy_timeout_s)
+    if backend == "postgresql":
+        return _postgresql(parsed, busy_timeout_s)
+    raise StoreError(f"store.url names the database {backend!r}; wanted sqlite:///PATH or postgresql://USER@HOST/NAME")
+
+
+def _sqlite(url: URL, busy_timeout_s: float) -> Databases:
+    if url.database in (None, "", ":memory:") or str(url.database).startswith("file:"):
+        raise StoreError("store.url names no file; wanted sqlite:///PATH: readers are connections of their own")
+    path = Path(str(url.database)).absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock_file = lock(path)
+    timeout_ms = int(busy_timeout_s * 1000)
+
+    def writing() -> sqlite3.Connection:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512)
+        for pragma in (
+            f"busy_timeout={timeout_ms}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "temp_store=MEMORY",
+            "cache_size=-16000",
+            f"busy_timeout={LOCK_STEP_MS}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    def reading() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+        )
+        for pragma in (f"busy_timeout={timeout_ms}", "wal_autocheckpoint=0", "query_only=ON", "temp_store=MEMORY"):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    # hide_parameters: what people wrote must not reach a log through an exception's text.
+    writer = create_engine("sqlite://", creator=writing, poolclass=StaticPool, hide_parameters=True)
+    readers = create_engine(
+        "sqlite://",
+        creator=reading,
+        poolclass=QueuePool,
+        pool_size=READERS // 2,
+        max_overflow=READERS // 2,
+        pool_timeout=busy_timeout_s,
+        hide_parameters=True,
+    )
+    # The driver would begin a transaction only at the first change, and then as a reader that may be refused later.
+    event.listen(writer, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    event.listen(readers, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    return Databases(writer, readers, lock_file)
+
+
+def _postgresql(url: URL, busy_timeout_s: float) -> Databases:
+    # psycopg reads a bare postgresql:// too, but SQLAlchemy would take it for psycopg2.
+    url = url.set(drivername="postgresql+psycopg")
+    timeout_ms = int(busy_timeout_s * 1000)
+    given = dict(url.query)
+    arguments: dict[str, Any] = {
+        "connect_timeout": max(1, round(busy_timeout_s)),
+        "options": f"-c lock_timeout={timeout_ms} -c timezone=UTC",
+        "application_name": "thumbwise",
+        "tcp_user_timeout": max(1000, timeout_ms),
+    }
+    arguments = {name: value for name, value in arguments.items() if name not in given}
+    writer = create_engine(
+        url, connect_args=arguments, pool_size=1, max_overflow=0, pool_pre_ping=True, hide_parameters=True
+    )
+    readers = create_engine(
+        url,
+        connect_args=arguments,
+        pool_size=READERS // 2,
+        max_overflow=READERS // 2,
+        pool_timeout=busy_timeout_s,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        # One statement sees one moment; a reading of several statements does too.
+        isolation_level="REPEATABLE READ",
+    )
+    event.listen(readers, "begin", lambda connection: connection.exec_driver_sql("SET TRANSACTION READ ONLY"))
+    return Databases(writer, readers, None)
+
+
+def lock(database: Path) -> int:
+    """Take the lock file of a SQLite file for this process, and return its open descriptor.
+
+    The lock is the operating system's: it ends with the process, however that ends. Raises Conflict when it is taken.
+    """
+    path = database.with_name(database.name + ".lock")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(descriptor)
+        raise Conflict(
+            f"the database {database} is already written by process {holder}; wanted: one process per SQLite file. "
+            "Stop that one, speak to it over HTTP, or move the store to PostgreSQL"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor

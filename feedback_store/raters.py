@@ -1,0 +1,100 @@
+"""Raters: people known by a keyed hash alone, and whether their text may be kept."""
+
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from sqlalchemy import Connection, Row, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from feedback_store.checks import check_channel, check_identifier
+from feedback_store.errors import NotFound, StoreError
+from feedback_store.records import Rater
+from feedback_store.schema import now, raters
+from feedback_store.writer import remembered
+
+KEY_BYTES = 32
+
+
+def rater_id_of(key: bytes, channel: str, user: str) -> str:
+    """Return the id of `user` on `channel`: the first 128 bits, in hex, of HMAC-SHA256(key, channel ‖ NUL ‖ user).
+
+    Keyed, so that ids cannot be turned back by hashing all phone numbers; per channel, so that one person's accounts on
+    two platforms are not linked.
+    """
+    message = channel.encode() + b"\x00" + user.encode("utf-8", "surrogatepass")
+    return hmac.new(key, message, hashlib.sha256).hexdigest()[:32]
+
+
+def load_or_create_key(path: Path) -> bytes:
+    """Return the key in the file, made on first use with mode 0600. It lives outside the database on purpose.
+
+    Raises StoreError when the file holds no key of 32 bytes in hex.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = path.with_name(f"{path.name}.{os.getpid()}.new")
+    if not path.exists():
+        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_bytes(KEY_BYTES).hex() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            # A link fails where a rename would replace: of two processes that start together one key wins.
+            os.link(made, path)
+        except FileExistsError:
+            pass
+        finally:
+            made.unlink()
+    try:
+        key = bytes.fromhex(path.read_text().strip())
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise StoreError(
+            f"the rater key {path} does not hold {KEY_BYTES} bytes in hex; restore it from a backup: with another key "
+            "every rater is a stranger"
+        )
+    return key
+
+
+def ensure_rater(connection: Connection, rater_id: str, channel: str) -> None:
+    """Make the rater's row when there is none."""
+    known = remembered(connection, "raters")
+    if rater_id in known:
+        return
+    check_identifier("rater_id", rater_id)
+    check_channel(channel)
+    make = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    connection.execute(
+        make(raters).on_conflict_do_nothing(), {"rater_id": rater_id, "channel": channel, "created_at": now()}
+    )
+    known[rater_id] = True
+
+
+def set_consent(connection: Connection, rater_id: str, channel: str, given: bool, version: int) -> None:
+    """Record what the rater answered to version `version` of the consent text; the row is made when missing."""
+    ensure_rater(connection, rater_id, channel)
+    connection.execute(
+        update(raters).where(raters.c.rater_id == rater_id).values(consent=given, consent_version=version)
+    )
+
+
+def set_quarantine(connection: Connection, rater_id: str, quarantined: bool) -> None:
+    """Leave a rater's feedback out of selections, or take it back in. Raises NotFound."""
+    result = connection.execute(update(raters).where(raters.c.rater_id == rater_id).values(quarantined=quarantined))
+    if result.rowcount == 0:
+        raise NotFound(f"no rater {rater_id!r}")
+
+
+def get_rater(connection: Connection, rater_id: str) -> Rater | None:
+    """Return the rater, or None for one never seen."""
+    row = connection.execute(select(raters).where(raters.c.rater_id == rater_id)).one_or_none()
+    return None if row is None else _rater(row)
+
+
+def _rater(row: Row[tuple[object, ...]]) -> Rater:
+    return Rater(**row._mapping)

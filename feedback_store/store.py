@@ -1,0 +1,112 @@
+"""The store: transactions over one database, alike on SQLite and PostgreSQL.
+
+The queries are plain functions whose first argument is a connection (`feedback.add_feedback`, `rounds.claim_round` …).
+`Store.write(fn, …)` runs one on the writing thread and returns after the commit; `Store.read(fn, …)` runs one on a
+reading connection, which sees one moment of the database and can change nothing.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, exc
+
+from feedback_store.databases import Databases, connect_databases
+from feedback_store.errors import StoreUnavailable
+from feedback_store.migrations import migrate
+from feedback_store.settings import StoreSettings
+from feedback_store.writer import Writer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Store:
+    """An open store. Thread-safe; `close` it, or use it in a with statement."""
+
+    def __init__(self, databases: Databases, settings: StoreSettings) -> None:
+        self._databases = databases
+        self._writer = Writer(
+            databases.writer, group_max=settings.group_commit_max, busy_timeout_s=settings.busy_timeout_s
+        )
+        self._readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="store-reader")
+
+    @classmethod
+    def open(cls, url: str, *, settings: StoreSettings = StoreSettings()) -> "Store":
+        """Connect to `url`, create or upgrade its tables, and start the writing thread.
+
+        url: `sqlite:///PATH` (the folder is made when missing) or `postgresql://…`. Raises StoreError for another one,
+        Conflict when another process writes the SQLite file, StoreUnavailable when the database does not answer.
+        """
+        databases = connect_databases(url, settings.busy_timeout_s)
+        try:
+            with databases.writer.begin() as connection:
+                migrate(connection)
+        except exc.OperationalError as error:
+            databases.close()
+            raise StoreUnavailable(
+                f"the database of store.url cannot be opened: {type(error.orig).__name__}: {error.orig}"
+            ) from error
+        except BaseException:
+            databases.close()
+            raise
+        return cls(databases, settings)
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Commit what waits and close every connection."""
+        self._writer.close()
+        self._readers.shutdown()
+        self._databases.close()
+
+    @property
+    def backend(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self._databases.writer.dialect.name
+
+    @property
+    def group_commit_ratio(self) -> float:
+        """Writes per commit so far; 1 when nothing was shared, 0 before the first commit."""
+        return self._writer.writes / self._writer.commits if self._writer.commits else 0.0
+
+    def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `fn(connection, …)` on the writing thread, and return its result when it is committed.
+
+        What fn raises undoes fn's work alone and is raised here. fn may run twice (see writer.py) and must not block.
+        Raises StoreUnavailable when the database stays locked for busy_timeout_s, is full or away.
+        """
+        result: T = self._writer.write(fn, args, kwargs)
+        return result
+
+    async def write_async(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`write`, awaitable on any event loop."""
+        result: T = await self._writer.write_async(fn, args, kwargs)
+        return result
+
+    def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `fn(connection, …)` on a reading connection in this thread. fn must not return a lazy iterator over it
+        (see `reading`)."""
+        with self.reading() as connection:
+            return fn(connection, *args, **kwargs)
+
+    async def read_async(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`read` in a worker thread, awaitable."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, lambda: self.read(fn, *args, **kwargs))
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A reading connection for as long as the block lasts: for long, lazily read results such as an export."""
+        try:
+            with self._databases.readers.connect() as connection, connection.begin():
+                yield connection
+        except (exc.OperationalError, exc.TimeoutError) as error:
+            cause = type(getattr(error, "orig", None) or error).__name__
+            raise StoreUnavailable(f"the database does not answer ({cause}); try again") from error

@@ -1,0 +1,255 @@
+"""One thread writes, many writes share a commit: group commit.
+
+A durable commit costs a wait for the disk, a vote costs microseconds. So writes queue; the thread takes all that wait,
+runs them in one transaction, commits once and only then acknowledges each. While it commits the next group gathers:
+nobody waits for a timer, and a lone write is committed at once.
+
+No savepoints on the way: they would double the statements. When a write of a group raises, the group is rolled back and
+each of its writes is run again under a savepoint of its own, so that only the one at fault fails. A write may thus run
+twice: it must change nothing but the database.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from sqlalchemy import Connection, Engine, exc
+
+from feedback_store.errors import Conflict, StoreError, StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+
+class Write:
+    """A write that waits for its commit. Awaited on `future`, or waited for on `done` by a thread."""
+
+    __slots__ = ("args", "deadline", "done", "error", "fn", "future", "kwargs", "loop", "result")
+
+    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], deadline: float) -> None:
+        self.fn, self.args, self.kwargs, self.deadline = fn, args, kwargs, deadline
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.future: asyncio.Future[Any] | None = None
+        self.done: threading.Lock | None = None
+        """Held until the write has ended."""
+
+    def run(self, connection: Connection) -> None:
+        self.error = None
+        self.result = self.fn(connection, *self.args, **self.kwargs)
+
+
+class Writer:
+    """The writing thread of a store. `submit` from any thread."""
+
+    def __init__(self, engine: Engine, *, group_max: int, busy_timeout_s: float) -> None:
+        self._engine = engine
+        self._group_max = group_max
+        self._busy_timeout_s = busy_timeout_s
+        self._queue: SimpleQueue[Write | None] = SimpleQueue()
+        self._gate = threading.Lock()
+        self._closed = False
+        self.commits = 0
+        """Commits so far; with `writes`, how well writes share them."""
+        self.writes = 0
+        self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def write(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run `fn(connection, …)` and return its result after the commit. Blocks."""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a write was asked for inside a write; wanted: call the query with the same connection")
+        write = Write(fn, args, kwargs, time.monotonic() + self._busy_timeout_s)
+        write.done = threading.Lock()
+        write.done.acquire()
+        self._submit(write)
+        write.done.acquire()
+        if write.error is not None:
+            raise write.error
+        return write.result
+
+    async def write_async(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The same, awaitable. A caller that stops waiting does not undo its write."""
+        write = Write(fn, args, kwargs, time.monotonic() + self._busy_timeout_s)
+        write.loop = asyncio.get_running_loop()
+        write.future = write.loop.create_future()
+        self._submit(write)
+        return await write.future
+
+    def close(self) -> None:
+        """Commit what waits, then end the thread. Later writes are refused."""
+        with self._gate:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        self._thread.join()
+
+    def _submit(self, write: Write) -> None:
+        with self._gate:
+            if self._closed:
+                raise StoreUnavailable("the store is closed: nothing was stored")
+            self._queue.put(write)
+
+    def _work(self) -> None:
+        group: list[Write] = []
+        open_ = True
+        while open_ or group:
+            if not group:
+                first = self._queue.get()
+                if first is None:
+                    return
+                group.append(first)
+            open_ = self._gather(group) and open_
+            group = self._commit(group)
+
+    def _gather(self, group: list[Write]) -> bool:
+        """Add the writes that wait to the group. False: the store is closing, there will be no more."""
+        with suppress(Empty):
+            while len(group) < self._group_max:
+                write = self._queue.get_nowait()
+                if write is None:
+                    return False
+                group.append(write)
+        return True
+
+    def _commit(self, group: list[Write]) -> list[Write]:
+        """Commit a group and acknowledge it. Returns the writes that go on waiting for a locked database."""
+        try:
+            with self._engine.connect() as connection:
+                self._run_group(connection, group)
+        except exc.OperationalError as error:
+            connection_lost = error.connection_invalidated
+            waiting = []
+            if _is_locked(error):
+                present = time.monotonic()
+                waiting = [write for write in group if write.deadline > present]
+                group = [write for write in group if write.deadline <= present]
+            elif connection_lost:
+                log.warning("the database went away")
+            for write in group:
+                write.error = _unavailable(error)
+                write.error.__cause__ = error
+            _acknowledge(group)
+            return waiting
+        except BaseException as error:  # whatever it is, no caller may wait for ever
+            for write in group:
+                write.error = StoreError(f"the store failed: {type(error).__name__}; nothing was stored")
+                write.error.__cause__ = error
+            _acknowledge(group)
+            return []
+        self.commits += 1
+        self.writes += len(group)
+        _acknowledge(group)
+        return []
+
+    def _run_group(self, connection: Connection, group: list[Write]) -> None:
+        transaction = connection.begin()
+        try:
+            for write in group:
+                write.run(connection)
+        except exc.OperationalError:
+            _roll_back(connection)
+            raise
+        except Exception as error:
+            _roll_back(connection)
+            if len(group) == 1:
+                group[0].error = _as_store_error(error)
+                return
+        else:
+            transaction.commit()
+            return
+        with connection.begin():
+            for write in group:
+                self._run_alone(connection, write)
+
+    def _run_alone(self, connection: Connection, write: Write) -> None:
+        savepoint = connection.begin_nested()
+        try:
+            write.run(connection)
+        except exc.OperationalError:
+            raise
+        except Exception as error:
+            savepoint.rollback()
+            forget(connection)
+            write.error = _as_store_error(error)
+        else:
+            savepoint.commit()
+
+
+def remembered(connection: Connection, kind: str) -> dict[Any, Any]:
+    """What this connection has seen in the database and need not ask again: `kind` → key → value.
+
+    Forgotten at every rollback, so that it never holds what was not committed; foreign keys guard against the rest.
+    """
+    known: dict[Any, Any] = connection.info.setdefault(kind, {})
+    if len(known) > 100_000:
+        known.clear()
+    return known
+
+
+def forget(connection: Connection) -> None:
+    """Drop what `remembered` holds."""
+    for known in connection.info.values():
+        if isinstance(known, dict):
+            known.clear()
+
+
+def _roll_back(connection: Connection) -> None:
+    forget(connection)
+    with suppress(exc.DBAPIError):  # the database may have rolled back by itself, or be gone
+        connection.rollback()
+
+
+def _is_locked(error: exc.OperationalError) -> bool:
+    return "database is locked" in str(error.orig)
+
+
+def _unavailable(error: exc.OperationalError) -> StoreUnavailable:
+    if _is_locked(error):
+        reason = "the database is locked by another program"
+    elif "full" in str(error.orig):
+        reason = "the disk of the database is full"
+    else:
+        reason = f"the database does not answer ({type(error.orig).__name__})"
+    return StoreUnavailable(f"{reason}: nothing was stored; try again")
+
+
+def _as_store_error(error: Exception) -> Exception:
+    """What a write raised, in words that callers without sqlalchemy can catch."""
+    if isinstance(error, exc.IntegrityError):
+        found: Exception = Conflict(f"the database refused the row ({type(error.orig).__name__}): nothing was stored")
+    elif isinstance(error, exc.SQLAlchemyError):
+        found = StoreError(f"the database refused the statement ({type(error).__name__}): nothing was stored")
+    else:
+        return error
+    found.__cause__ = error
+    return found
+
+
+def _acknowledge(group: list[Write]) -> None:
+    # One wake-up per event loop and group: a wake-up is a system call.
+    loops: dict[asyncio.AbstractEventLoop, list[Write]] = {}
+    for write in group:
+        if write.loop is not None:
+            loops.setdefault(write.loop, []).append(write)
+        elif write.done is not None:
+            write.done.release()
+    for loop, writes in loops.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_resolve, writes)
+
+
+def _resolve(writes: list[Write]) -> None:
+    for write in writes:
+        future = write.future
+        if future is None or future.done():
+            continue
+        if write.error is not None:
+            future.set_exception(write.error)
+        else:
+            future.set_result(write.result)
