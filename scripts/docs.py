@@ -4,31 +4,33 @@
 its field, and a route once, in its function: here they are only laid out.
 """
 
+import importlib
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
+DOCUMENTS = {
+    ROOT / "docs" / "configuration.md": "scripts.docs_configuration",
+    ROOT / "docs" / "http.md": "scripts.docs_http",
+}
+"""Generated document → the module whose `text()` writes it."""
 
-def documents() -> dict[Path, Callable[[], str]]:
-    """Return every generated document with the function that writes its text."""
-    from scripts import docs_configuration, docs_http
 
-    return {
-        ROOT / "docs" / "configuration.md": docs_configuration.text,
-        ROOT / "docs" / "http.md": docs_http.text,
-    }
+def wanted(document: Path) -> str:
+    """Return what a generated document should say now."""
+    text: str = importlib.import_module(DOCUMENTS[document]).text()
+    return text
 
 
 def main() -> int:
     """Write what has changed and name it."""
-    for path, text in documents().items():
-        wanted = text()
-        if not path.is_file() or path.read_text(encoding="utf-8") != wanted:
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(wanted, encoding="utf-8")
-            print(f"docs: wrote {path.relative_to(ROOT)}")
+    for document in DOCUMENTS:
+        text = wanted(document)
+        if not document.is_file() or document.read_text(encoding="utf-8") != text:
+            document.parent.mkdir(exist_ok=True)
+            document.write_text(text, encoding="utf-8")
+            print(f"docs: wrote {document.relative_to(ROOT)}")
     return 0
 
 

@@ -5,9 +5,7 @@ tree; a field without one is an error here, which is what keeps every setting do
 """
 
 import ast
-import importlib
 import inspect
-import re
 import textwrap
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -16,8 +14,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-SETTINGS_MODULES = ("serving.settings", "bot.web.settings", "feedback_store.settings", "trainer.settings")
-"""In the order of the document: what a first-time reader wants to change comes first."""
+from thumbwise.config import SECTIONS
 
 INTRODUCTION = """\
 # Configuration
@@ -38,10 +35,11 @@ quiet_hours = "08:00-22:00"
 
 - A flag beats an environment variable, which beats the file, which beats the default.
 - The environment variable of `[section] key` is `THUMBWISE_SECTION_KEY`, for example `THUMBWISE_SERVING_PORT=9000`.
-- An unknown section or key is an error that names the nearest known one; so is a value outside its range.
+  A list is written with commas or as JSON.
+- An unknown section, key or variable is an error that names the nearest known one; a value outside its range is one too.
 - `thumbwise config show` prints what is in force and where each value came from; `thumbwise config check` only checks.
 
-Secrets are taken from the environment, never from the file. Each may be given as a file's name instead (`…_FILE`),
+Secrets come from the environment, never from the file. Each may be given as a file's name instead (`…_FILE`),
 which is how container secrets arrive.
 
 | variable | what it is |
@@ -50,32 +48,22 @@ which is how container secrets arrive.
 | `THUMBWISE_RATER_KEY` | Key of the hash that stands for a rater's name. Without it one is made and kept in \
 `DATA/rater.key`. Lose it and a rater's old and new votes no longer belong together. |
 | `THUMBWISE_STORE_URL` | The database's URL, which may hold a password. |
-| `THUMBWISE_MODELS_DIR` | Where the bundled model is kept (not a secret). Without it: `DATA/models`. `make` sets it \
-to `.models` in the checkout, so that the server and the tests share one copy. |
+
+Places, which are not settings of the file:
+
+| variable | what it is |
+| --- | --- |
+| `THUMBWISE_DATA` | The data folder, as `--data`. |
+| `THUMBWISE_CONFIG` | The configuration file, as `--config`. |
+| `THUMBWISE_URL` | The server that commands such as `thumbwise round list` speak to, as `--url`. |
+| `THUMBWISE_MODELS_DIR` | Where the bundled model is kept. Without it: `DATA/models`. `make` sets it to \
+`.models` in the checkout, so that the server and the tests share one copy. |
 """
 
 
 def text() -> str:
     """Return the whole document."""
-    return "\n".join([INTRODUCTION, *(_section(name, model) for name, model in sections().items())])
-
-
-def sections() -> dict[str, type[BaseModel]]:
-    """Return the section name of the TOML file → its settings model, for every model of the settings modules.
-
-    The name is what stands in brackets at the start of the model's docstring; raises ValueError for a model without.
-    """
-    found: dict[str, type[BaseModel]] = {}
-    for module_name in SETTINGS_MODULES:
-        module = importlib.import_module(module_name)
-        for model in vars(module).values():
-            if not (isinstance(model, type) and issubclass(model, BaseModel) and model.__module__ == module_name):
-                continue
-            named = re.match(r"\[([a-z_]+)\]", model.__doc__ or "")
-            if named is None:
-                raise ValueError(f"{module_name}.{model.__name__}: its docstring must begin with its [section]")
-            found[named[1]] = model
-    return found
+    return "\n".join([INTRODUCTION, *(_section(name, model) for name, model in SECTIONS.items())])
 
 
 def meanings(model: type[BaseModel]) -> dict[str, str]:
