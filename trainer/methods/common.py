@@ -1,0 +1,197 @@
+"""What the methods share: row order, weights, reference terms, trl's arguments, and the watch over a run."""
+
+import math
+import random
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, TrainerCallback
+
+from trainer.encoding import Encoded, stored_logprob
+from trainer.events import Emit
+from trainer.job import CANCEL_FILE, Job, ReplyText
+from trainer.policies import Policies
+from trainer.scoring import summed_logprobs
+
+_SPOT_CHECKS = 8
+_SPOT_CHECK_NATS = 0.5
+"""Stored log-probs are taken when they lie this near to recomputed ones on a few rows, on average: a server in
+bfloat16 differs by 0.1-0.3 nats a reply, another model or template by tens."""
+
+_METRIC_NAMES = {
+    "loss": "loss",
+    "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate",
+    "rewards/margins": "reward_margin",
+    "rewards/chosen": "reward_up",
+    "rewards/rejected": "reward_down",
+    "rewards/accuracies": "accuracy",
+    "kl": "kl_nats",
+    "entropy": "entropy_nats",
+}
+"""trl's names of what is shown, and ours."""
+
+
+class Cancelled(Exception):
+    """The run was told to stop."""
+
+
+class Diverged(ArithmeticError):
+    """The loss or its gradient is no longer a finite number; holds `step`."""
+
+    def __init__(self, step: int, name: str) -> None:
+        super().__init__(
+            f"training diverged: {name} is not finite at step {step}; lower training.learning_rate and try again"
+        )
+        self.step = step
+
+
+class NothingToTrainOn(ValueError):
+    """No row is left after the long ones were dropped."""
+
+
+class PreparedRows:
+    """Mixed into a trl trainer: rows come tokenised, ordered and with reference log-probs, so that its own preparation
+    (templating, tokenising, a pass of the reference model, cache files) is skipped."""
+
+    def _prepare_dataset(self, dataset: Any, *_: object, **__: object) -> Any:
+        return dataset
+
+    def _precompute_ref_logps(self, dataset: Any, *_: object, **__: object) -> Any:
+        return dataset
+
+
+class Watch(TrainerCallback):
+    """Sends each step's metrics as an event, and stops the run on a cancel file or a number that is not finite."""
+
+    def __init__(self, folder: Path, emit: Emit) -> None:
+        self._cancel_file = folder / CANCEL_FILE
+        self._emit = emit
+        self._last = (time.monotonic(), 0.0)
+        self.last_values: dict[str, float] = {}
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """After every optimiser step."""
+        if self._cancel_file.exists():
+            raise Cancelled
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """After every step too (logging_steps is 1); the last call brings the run's summary and no loss."""
+        if not logs or "loss" not in logs:
+            return
+        for name in ("loss", "grad_norm"):
+            if name in logs and not math.isfinite(float(logs[name])):
+                raise Diverged(state.global_step, name)
+        values = {ours: float(logs[name]) for name, ours in _METRIC_NAMES.items() if name in logs}
+        now, tokens = time.monotonic(), float(logs.get("num_tokens", 0.0))
+        if now > self._last[0]:
+            values["tokens_per_s"] = (tokens - self._last[1]) / (now - self._last[0])
+        values["progress"] = state.global_step / max(state.max_steps, 1)
+        self._last = (now, tokens)
+        self.last_values = values
+        self._emit("metric", step=state.global_step, values=values)
+
+
+def trainer_arguments(job: Job, folder: Path, policies: Policies, rows: int) -> dict[str, Any]:
+    """Arguments that every method gives to trl: one pass over rows already ordered (the epochs are in the order),
+    AdamW, warm-up and linear decay, clipping, float32 on a CPU, no reports, no checkpoints."""
+    training = job.training
+    device = policies.model.device
+    steps = math.ceil(rows / training.batch_size)
+    return {
+        "output_dir": str(folder / "trl"),
+        "per_device_train_batch_size": training.batch_size,
+        "num_train_epochs": 1,
+        "train_sampling_strategy": "sequential",
+        "learning_rate": training.learning_rate,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": math.ceil(steps * training.warmup_share),
+        "max_grad_norm": training.max_gradient_norm,
+        "beta": training.beta,
+        "max_length": None,  # rows that are too long are dropped beforehand, counted and reported
+        "precompute_ref_log_probs": True,
+        "use_cpu": device.type == "cpu",
+        "bf16": policies.model.dtype == torch.bfloat16,
+        "gradient_checkpointing": False,
+        "dataloader_pin_memory": device.type == "cuda",
+        "seed": job.seed,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def run(trainer: Any) -> None:
+    """Train to the end, without transformers' own prints, and leave nothing of trl's in the round's folder."""
+    trainer.remove_callback(PrinterCallback)
+    try:
+        trainer.train()
+    finally:
+        shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+
+
+def fitting(encoded: Sequence[Sequence[Encoded]], max_tokens: int) -> list[int]:
+    """Return the places of rows all of whose sequences fit. Raises NothingToTrainOn when none does."""
+    places = [
+        place
+        for place, row in enumerate(encoded)
+        if all(sequence.completion_ids and sequence.tokens <= max_tokens for sequence in row)
+    ]
+    if not places:
+        raise NothingToTrainOn(
+            f"none of {len(encoded)} rows has at most training.max_tokens = {max_tokens} tokens; raise it, or select "
+            "other feedback"
+        )
+    return places
+
+
+def class_weights(ups: int, downs: int, cap: float) -> tuple[float, float]:
+    """Return (λ_D, λ_U) with λ_D · ups = λ_U · downs (KTO paper, equation 8): the rarer kind's weight rises from 1, at
+    most to `cap`; the other stays 1. One kind alone keeps its weight of 1."""
+    if ups == 0 or downs == 0:
+        return 1.0, 1.0
+    return (min(downs / ups, cap), 1.0) if ups < downs else (1.0, min(ups / downs, cap))
+
+
+def stratified_order(labels: Sequence[bool], epochs: float, seed: int) -> list[int]:
+    """Return the order in which rows are trained on, epoch after epoch: within each, both kinds are shuffled and spread
+    evenly, so that every batch mixes them in about the proportion of the whole. A last epoch may be a part."""
+    total = round(len(labels) * epochs)
+    generator = random.Random(seed)
+    order: list[int] = []
+    while len(order) < total:
+        spread: list[tuple[float, int]] = []
+        for kind in (True, False):
+            places = [place for place, label in enumerate(labels) if label is kind]
+            generator.shuffle(places)
+            spread += [((rank + generator.random()) / len(places), place) for rank, place in enumerate(places)]
+        order += [place for _, place in sorted(spread)]
+    return order[:total]
+
+
+def reference_logprobs(
+    policies: Policies, encoded: Sequence[Encoded], replies: Sequence[ReplyText], live_version: int
+) -> tuple[list[float], int]:
+    """Return log p_reference(completion | prompt) of every row (nats), and for how many the stored value was taken.
+
+    The reference is the live policy. A reply that it wrote itself was stored with that very number; the others are
+    computed here, once. A few stored ones are recomputed first: when they disagree, none is believed.
+    """
+    stored = [stored_logprob(*pair, live_version) for pair in zip(encoded, replies, strict=True)]
+    known = [place for place, value in enumerate(stored) if value is not None]
+    with policies.use("live") as model:
+        checked = known[:: max(1, len(known) // _SPOT_CHECKS)][:_SPOT_CHECKS]
+        recomputed = summed_logprobs(model, [encoded[place] for place in checked])
+        differences = [abs(value - (stored[place] or 0.0)) for place, value in zip(checked, recomputed, strict=True)]
+        if differences and sum(differences) / len(differences) > _SPOT_CHECK_NATS:
+            stored, known = [None] * len(encoded), []
+        unknown = [place for place, value in enumerate(stored) if value is None]
+        computed = dict(zip(unknown, summed_logprobs(model, [encoded[place] for place in unknown]), strict=True))
+    values = [computed[place] if value is None else value for place, value in enumerate(stored)]
+    return values, len(known)

@@ -1,0 +1,108 @@
+"""The three policies of a round in one process: candidate, live and base share one copy of the base weights.
+
+One PeftModel holds the trainable adapter ("default", the candidate) and, when the live version has one, that adapter
+frozen ("live"). A round therefore continues from live: the candidate starts as a copy of live's adapter, live's adapter
+is the reference, and what is sealed is still a single adapter against the base. One thread owns the model.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from serving.engine.base_model import choose_device, load_model, load_tokenizer
+from serving.settings import PolicySettings
+from trainer.encoding import Encoder
+from trainer.job import Job
+from trainer.settings import LoraSettings
+
+PolicyName = Literal["candidate", "live", "base"]
+
+
+class Policies:
+    """The opened model of a round. `use` makes one policy the active one."""
+
+    def __init__(self, model: Any, tokenizer: Any, encoder: Encoder, *, live_has_adapter: bool) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.encoder = encoder
+        self.live_has_adapter = live_has_adapter
+
+    @classmethod
+    def open(cls, job: Job) -> "Policies":
+        """Load the base model (float32 on a CPU, bfloat16 on a GPU) and put the adapters on it."""
+        from peft import PeftModel, get_peft_model
+
+        device = choose_device(PolicySettings(device=job.device))
+        dtype = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+        base_dir = Path(job.base_model_dir)
+        tokenizer = load_tokenizer(base_dir)
+        base = load_model(base_dir, dtype).to(device)
+        torch.manual_seed(job.seed)  # the fresh adapter's A matrices
+        if job.live_adapter_dir is not None:
+            model = PeftModel.from_pretrained(base, job.live_adapter_dir, adapter_name="default", is_trainable=True)
+            model.load_adapter(str(job.live_adapter_dir), adapter_name="live", is_trainable=False)
+            model.set_adapter("default")
+        else:
+            model = get_peft_model(base, lora_config(base, job.lora))
+        encoder = Encoder(tokenizer, job.system_prompt)
+        return cls(model, tokenizer, encoder, live_has_adapter=job.live_adapter_dir is not None)
+
+    @contextmanager
+    def use(self, name: PolicyName) -> Iterator[Any]:
+        """Make `name` the policy that the yielded model computes, for inference; afterwards the candidate is back.
+
+        set_adapter toggles requires_grad, so training must not go on inside the block.
+        """
+        if name == "base" or (name == "live" and not self.live_has_adapter):
+            with self.model.disable_adapter():
+                yield self.model
+            return
+        try:
+            self.model.set_adapter("live" if name == "live" else "default")
+            yield self.model
+        finally:
+            self.model.set_adapter("default")
+
+    def save_candidate(self, folder: Path) -> Path:
+        """Save the candidate's adapter as peft does (safetensors and config) under `folder`; return its directory."""
+        self.model.save_pretrained(str(folder / "adapter"), selected_adapters=["default"], safe_serialization=True)
+        return folder / "adapter"
+
+
+def lora_config(model: Any, lora: LoraSettings) -> Any:
+    """Return peft's config for a fresh adapter on the upper layers, on those target modules that the model has.
+
+    Adapting the upper half alone halves the backward pass and learnt as much here. Raises ValueError when the model
+    has none of the modules.
+    """
+    from peft import LoraConfig
+
+    layers = int(model.config.get_text_config().num_hidden_layers)
+    present = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    targets = sorted(set(lora.target_modules) & present)
+    if not targets:
+        raise ValueError(
+            f"lora.target_modules is {list(lora.target_modules)}, and the base model has none of them; its linear "
+            f"layers are {sorted(_linear_names(model))}"
+        )
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=0.0,
+        target_modules=targets,
+        layers_to_transform=upper_layers(layers, lora.upper_layers),
+    )
+
+
+def upper_layers(layers: int, share: float) -> list[int]:
+    """Return the places of the upper ⌈share · layers⌉ layers."""
+    return list(range(layers - math.ceil(layers * share), layers))
+
+
+def _linear_names(model: Any) -> Sequence[str]:
+    return [name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
