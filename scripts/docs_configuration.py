@@ -36,7 +36,7 @@ quiet_hours = "08:00-22:00"
 - A flag beats an environment variable, which beats the file, which beats the default.
 - The environment variable of `[section] key` is `THUMBWISE_SECTION_KEY`, for example `THUMBWISE_SERVING_PORT=9000`.
   A list is written with commas or as JSON.
-- An unknown section, key or variable is an error that names the nearest known one; a value outside its range is one too.
+- An unknown section, key or variable is an error that names the nearest known one; a value out of range too.
 - `thumbwise config show` prints what is in force and where each value came from; `thumbwise config check` only checks.
 
 Secrets come from the environment, never from the file. Each may be given as a file's name instead (`…_FILE`),

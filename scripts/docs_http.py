@@ -42,7 +42,7 @@ def description() -> dict[str, Any]:
     context = ApiContext(
         store=cast(Store, None), engine=cast(Engine, None), rater_key=b"", admin_token="", data_dir=Path()
     )
-    return cast(dict[str, Any], create_app(context).openapi())
+    return create_app(context).openapi()
 
 
 def _routes(described: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

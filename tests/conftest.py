@@ -1,7 +1,7 @@
 """Fixtures that every role's tests may use.
 
 `tiny_model_dir` is the stand-in for a real model wherever only the machinery is tested: a random Llama of ~50,000
-weights with SmolLM2's special tokens, chat template and pad == eos, so that whatever works with it meets the same traps.
+weights with SmolLM2's special tokens, chat template and pad == eos: whatever works with it meets the same traps.
 """
 
 import os

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from thumbwise.config import SECTIONS, ConfigError, load_settings, without_password
+from thumbwise.config import ConfigError, load_settings, without_password
 
 
 def written(data_dir: Path, text: str) -> Path:
@@ -119,9 +119,3 @@ def test_a_password_in_the_file_is_refused_and_one_from_the_environment_is_not_s
     settings = load_settings(tmp_path, environ={"THUMBWISE_STORE_URL": url})
     assert settings.store.url == url
     assert without_password(url) == "postgresql://anna:***@db/thumbwise"
-
-
-def test_every_documented_section_is_loaded() -> None:
-    from scripts.docs_configuration import sections
-
-    assert set(sections()) == set(SECTIONS)
