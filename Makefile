@@ -24,7 +24,7 @@ MODEL := $(THUMBWISE_MODELS_DIR)/smollm2-135m-instruct/config.json
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
-	@printf '  make bench-NAME  one benchmark: %s\n' "$$(cd benchmarks && ls *.py | sed 's/\.py$$//' | grep -vx report | xargs)"
+	@printf '  make bench-NAME  one benchmark: %s\n' "$$(cd benchmarks && ls *.py | sed 's/\.py$$//' | grep -vxE 'report|_.*' | xargs)"
 
 $(INSTALLED): requirements.lock pyproject.toml scripts/set_up.sh
 	@PYTHON="$(PYTHON)" scripts/set_up.sh $(VENV)

@@ -83,3 +83,24 @@ def test_the_lock_pins_everything_with_a_hash_and_leaves_torch_to_set_up() -> No
     assert pinned is not None
     assert f'torch_pin="{pinned[1]}"' in (ROOT / "scripts" / "set_up.sh").read_text()
     assert pinned[1] in (ROOT / "docker" / "Dockerfile").read_text()
+
+
+def test_the_browser_script_prints_only_the_path_of_a_browser_that_runs(tmp_path: Path) -> None:
+    browser = tmp_path / "chromium of ours"
+    browser.write_text("#!/bin/sh\necho Chromium 1\n")
+    browser.chmod(0o755)
+    done = subprocess.run(
+        [ROOT / "scripts" / "browser.sh"],
+        env={"PATH": "/usr/bin:/bin", "THUMBWISE_CHROMIUM": str(browser)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{browser}\n"
+
+
+def test_make_help_says_what_every_target_is_for() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)
+    assert phony is not None
+    assert set(phony[1].split()) == set(re.findall(r"^([a-z-]+):.*## ", makefile, flags=re.MULTILINE))
