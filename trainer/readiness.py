@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from feedback_store.connection import Connection
 from feedback_store.records import Method
 from trainer.evidence import read_evidence
 from trainer.selection import Usable, usable
@@ -104,7 +105,7 @@ def judge_readiness(kept: Usable, rounds: RoundSettings, wanted: Literal["auto",
     return Readiness(None, reason, requirements, counts)
 
 
-def readiness(connection: Any, rounds: RoundSettings, training: TrainingSettings) -> Readiness:
+def readiness(connection: Connection, rounds: RoundSettings, training: TrainingSettings) -> Readiness:
     """Judge the store as it is now. `connection` is the store's (`store.read(readiness, …)`)."""
     evidence = read_evidence(
         connection, fresh_only=rounds.fresh_only, verdicts_as_thumbs=training.use_verdicts_as_thumbs
