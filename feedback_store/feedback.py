@@ -1,11 +1,12 @@
 """Feedback: an append-only sequence of acts. What a rater thinks now is the latest act, found when it is read."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, and_, case, exists, func, select
 
-from feedback_store.checks import check_text
+from feedback_store.checks import check_channel, check_text
 from feedback_store.errors import NotFound, Refused
 from feedback_store.inserts import insert_feedback
 from feedback_store.records import BOTH_BAD, TIE, Feedback, FeedbackAck, NewFeedback
@@ -32,24 +33,7 @@ def add_feedback(connection: Connection, act: NewFeedback) -> FeedbackAck:
         _check_reply(connection, act.reply_id)
     elif act.comparison_id is not None:
         _check_choice(act, _reply_ids(connection, act.comparison_id))
-    feedback_id = insert_feedback(
-        connection,
-        feedback,
-        {
-            "kind": act.kind,
-            "rater_id": act.rater_id,
-            "channel": act.channel,
-            "reply_id": act.reply_id,
-            "comparison_id": act.comparison_id,
-            "thumb": act.thumb,
-            "verdict": act.verdict,
-            "ranking": None if act.ranking is None else list(act.ranking),
-            "correction": act.correction,
-            "reason": act.reason,
-            "idempotency_key": act.idempotency_key,
-            "created_at": act.created_at or now(),
-        },
-    )
+    feedback_id = insert_feedback(connection, feedback, feedback_values(act, now()))
     if feedback_id is not None:
         return FeedbackAck(feedback_id, duplicate=False)
     query = select(feedback.c.feedback_id).where(
@@ -67,7 +51,7 @@ def history(connection: Connection, *, reply_id: str | None = None, comparison_i
         query = query.where(feedback.c.reply_id == reply_id)
     else:
         query = query.where(feedback.c.comparison_id == comparison_id)
-    return [_feedback(row) for row in connection.execute(query).mappings()]
+    return [feedback_of_row(row) for row in connection.execute(query).mappings()]
 
 
 def recent_feedback(connection: Connection, limit: int, before: int | None = None) -> list[Feedback]:
@@ -75,7 +59,7 @@ def recent_feedback(connection: Connection, limit: int, before: int | None = Non
     query = select(feedback).order_by(feedback.c.feedback_id.desc()).limit(limit)
     if before is not None:
         query = query.where(feedback.c.feedback_id < before)
-    return [_feedback(row) for row in connection.execute(query).mappings()]
+    return [feedback_of_row(row) for row in connection.execute(query).mappings()]
 
 
 def get_feedback(connection: Connection, feedback_ids: Sequence[int]) -> list[Feedback]:
@@ -85,7 +69,7 @@ def get_feedback(connection: Connection, feedback_ids: Sequence[int]) -> list[Fe
     for start in range(0, len(ids), 500):
         query = select(feedback).where(feedback.c.feedback_id.in_(ids[start : start + 500]))
         rows = connection.execute(query.order_by(feedback.c.feedback_id)).mappings()
-        found.extend(_feedback(row) for row in rows)
+        found.extend(feedback_of_row(row) for row in rows)
     return found
 
 
@@ -105,7 +89,7 @@ def effective_feedback(
     if policy_version is not None:
         query = query.where(of_version(policy_version))
     rows = connection.execute(query.order_by(feedback.c.feedback_id)).mappings()
-    return [_feedback(row) for row in rows]
+    return [feedback_of_row(row) for row in rows]
 
 
 def effective_query(*, since_feedback_id: int = 0, include_quarantined: bool = False) -> Select[Any]:
@@ -164,6 +148,32 @@ def counts(connection: Connection) -> dict[str, int]:
     return found
 
 
+def feedback_values(act: NewFeedback, at: datetime) -> dict[str, Any]:
+    """The row of an act that was checked; given at `at` unless it says when itself."""
+    return {
+        "kind": act.kind,
+        "rater_id": act.rater_id,
+        "channel": act.channel,
+        "reply_id": act.reply_id,
+        "comparison_id": act.comparison_id,
+        "thumb": act.thumb,
+        "verdict": act.verdict,
+        "ranking": None if act.ranking is None else list(act.ranking),
+        "correction": act.correction,
+        "reason": act.reason,
+        "idempotency_key": act.idempotency_key,
+        "created_at": act.created_at or at,
+    }
+
+
+def feedback_of_row(row: RowMapping) -> Feedback:
+    """The record of a stored row."""
+    values: dict[str, Any] = dict(row)
+    feedback_id = values.pop("feedback_id")
+    ranking = values.pop("ranking")
+    return Feedback(feedback_id, NewFeedback(**values, ranking=None if ranking is None else tuple(ranking)))
+
+
 def _check_shape(act: NewFeedback) -> None:
     """Exactly the fields of the kind, each of its own form. Cheap first: this runs for every click."""
     if act.kind not in _VALUE_OF:
@@ -184,6 +194,7 @@ def _check_shape(act: NewFeedback) -> None:
         check_text("correction", act.correction, least=1, most=MOST_CORRECTION_CHARACTERS)
     elif act.kind == "ranking" and act.ranking is None:
         raise Refused("ranking", "ranking is missing; wanted: all reply ids of the comparison, best first")
+    check_channel(act.channel)
     if act.reason is not None:
         check_text("reason", act.reason, most=MOST_REASON_CHARACTERS)
     if act.idempotency_key is not None:
@@ -229,10 +240,3 @@ def _check_choice(act: NewFeedback, reply_ids: list[str]) -> None:
         raise Refused(
             "ranking", f"ranking holds {len(act.ranking)} ids; wanted: each of {', '.join(reply_ids)} once, best first"
         )
-
-
-def _feedback(row: RowMapping) -> Feedback:
-    values: dict[str, Any] = dict(row)
-    feedback_id = values.pop("feedback_id")
-    ranking = values.pop("ranking")
-    return Feedback(feedback_id, NewFeedback(**values, ranking=None if ranking is None else tuple(ranking)))

@@ -6,12 +6,18 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-_STATEMENTS: dict[tuple[str, str], Any] = {}
+_STATEMENTS: dict[tuple[str, str, bool], Any] = {}
 
 
 def insert_if_new(connection: Connection, table: Table, values: dict[str, Any]) -> bool:
     """Insert the row; False when one with the same key is there already (it stays as it was)."""
     return bool(connection.execute(_statement(connection, table), values).rowcount)
+
+
+def insert_all_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Insert the rows whose keys are not there already."""
+    if rows:
+        connection.execute(_statement(connection, table), rows)
 
 
 def insert_feedback(connection: Connection, table: Table, values: dict[str, Any]) -> int | None:
@@ -25,7 +31,7 @@ def insert_feedback(connection: Connection, table: Table, values: dict[str, Any]
 
 
 def _statement(connection: Connection, table: Table, *, returning: bool = False) -> Any:
-    key = (connection.dialect.name, table.name)
+    key = (connection.dialect.name, table.name, returning)
     if key not in _STATEMENTS:
         make = postgresql_insert if key[0] == "postgresql" else sqlite_insert
         statement: Any = make(table).on_conflict_do_nothing()

@@ -34,38 +34,7 @@ def add_reply(connection: Connection, reply: Reply) -> None:
     at = reply.created_at or now()
     if reply.conversation_id is not None:
         _ensure_conversation(connection, reply.conversation_id, reply.channel, at)
-    sampling = reply.sampling
-    added = insert_if_new(
-        connection,
-        replies,
-        {
-            "reply_id": reply.reply_id,
-            "policy_version": reply.policy_version,
-            "adapter_sha256": reply.adapter_sha256,
-            "channel": reply.channel,
-            "rater_id": reply.rater_id,
-            "conversation_id": reply.conversation_id,
-            "messages": None if reply.messages is None else list(check_messages("messages", reply.messages)),
-            "rendered_prompt": _storable(reply.rendered_prompt),
-            "text": _storable(reply.text),
-            "finish_reason": reply.finish_reason,
-            "sampling": {
-                "temperature": sampling.temperature,
-                "top_p": sampling.top_p,
-                "max_tokens": sampling.max_tokens,
-                "stop": list(sampling.stop),
-                "seed": sampling.seed,
-            },
-            "prompt_tokens": reply.prompt_tokens,
-            "completion_tokens": reply.completion_tokens,
-            "logprob_nats": reply.logprob_nats,
-            "latency_ms": reply.latency_ms,
-            "comparison_id": reply.comparison_id,
-            "shown_position": reply.shown_position,
-            "metadata": reply.metadata,
-            "created_at": at,
-        },
-    )
+    added = insert_if_new(connection, replies, reply_values(reply, at))
     if not added:
         raise Conflict(f"the reply {reply.reply_id!r} is stored already; wanted: an id of its own for each reply")
     remembered(connection, "replies")[reply.reply_id] = True
@@ -93,18 +62,7 @@ def add_comparison(connection: Connection, comparison: Comparison) -> None:
     at = comparison.created_at or now()
     if comparison.conversation_id is not None:
         _ensure_conversation(connection, comparison.conversation_id, comparison.channel, at)
-    added = insert_if_new(
-        connection,
-        comparisons,
-        {
-            "comparison_id": comparison.comparison_id,
-            "reply_ids": list(comparison.reply_ids),
-            "rater_id": comparison.rater_id,
-            "conversation_id": comparison.conversation_id,
-            "channel": comparison.channel,
-            "created_at": at,
-        },
-    )
+    added = insert_if_new(connection, comparisons, comparison_values(comparison, at))
     if not added:
         raise Conflict(f"the comparison {comparison.comparison_id!r} is stored already")
 
@@ -209,6 +167,50 @@ def recent_replies(connection: Connection, limit: int, before: datetime | str | 
         query = query.where(tuple_(replies.c.created_at, replies.c.reply_id) < tuple_(last.created_at, last.reply_id))
     query = query.order_by(replies.c.created_at.desc(), replies.c.reply_id.desc()).limit(limit)
     return [_reply(row) for row in connection.execute(query).mappings()]
+
+
+def reply_values(reply: Reply, at: datetime) -> dict[str, Any]:
+    """The row of a reply, made at `at` unless it says when itself. Raises Refused for malformed messages."""
+    sampling = reply.sampling
+    return {
+        "reply_id": reply.reply_id,
+        "policy_version": reply.policy_version,
+        "adapter_sha256": reply.adapter_sha256,
+        "channel": reply.channel,
+        "rater_id": reply.rater_id,
+        "conversation_id": reply.conversation_id,
+        "messages": None if reply.messages is None else list(check_messages("messages", reply.messages)),
+        "rendered_prompt": _storable(reply.rendered_prompt),
+        "text": _storable(reply.text),
+        "finish_reason": reply.finish_reason,
+        "sampling": {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "stop": list(sampling.stop),
+            "seed": sampling.seed,
+        },
+        "prompt_tokens": reply.prompt_tokens,
+        "completion_tokens": reply.completion_tokens,
+        "logprob_nats": reply.logprob_nats,
+        "latency_ms": reply.latency_ms,
+        "comparison_id": reply.comparison_id,
+        "shown_position": reply.shown_position,
+        "metadata": reply.metadata,
+        "created_at": reply.created_at or at,
+    }
+
+
+def comparison_values(comparison: Comparison, at: datetime) -> dict[str, Any]:
+    """The row of a comparison, opened at `at` unless it says when itself."""
+    return {
+        "comparison_id": comparison.comparison_id,
+        "reply_ids": list(comparison.reply_ids),
+        "rater_id": comparison.rater_id,
+        "conversation_id": comparison.conversation_id,
+        "channel": comparison.channel,
+        "created_at": comparison.created_at or at,
+    }
 
 
 def _first_messages(connection: Connection, rater_id: str, conversation_ids: list[str]) -> dict[str, str]:
