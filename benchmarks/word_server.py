@@ -1,0 +1,51 @@
+"""The real application over a real store, with the engine of words: `python -m benchmarks.word_server --data DIR`.
+
+Prints one line of JSON, {"port": …}, when it listens. What it serves is `create_app` as in production; only the model
+is missing, so that it starts at once and a vote's cost is the vote's alone.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from benchmarks.word_engine import WordEngine
+from feedback_store.raters import load_or_create_key
+from feedback_store.settings import StoreSettings
+from feedback_store.store import Store
+from feedback_store.versions import bootstrap
+from serving.api import ApiContext, create_app
+from serving.api.server import listen, server_of
+from serving.settings import ServingSettings
+
+ADMIN_TOKEN = "word-server"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the store")
+    parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
+    parser.add_argument("--group-commit-max", type=int, default=StoreSettings().group_commit_max)
+    arguments = parser.parse_args()
+    arguments.data.mkdir(parents=True, exist_ok=True)
+    store = Store.open(
+        f"sqlite:///{arguments.data / 'thumbwise.db'}",
+        settings=StoreSettings(group_commit_max=arguments.group_commit_max),
+    )
+    store.write(bootstrap, "words")
+    settings = ServingSettings(port=arguments.port, drain_timeout_s=5)
+    context = ApiContext(
+        store=store,
+        engine=WordEngine(),
+        rater_key=load_or_create_key(arguments.data / "rater.key"),
+        admin_token=ADMIN_TOKEN,
+        data_dir=arguments.data,
+        serving=settings,
+    )
+    listener = listen(settings)
+    listener.listen(1024)
+    print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
+    server_of(create_app(context), settings).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

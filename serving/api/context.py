@@ -1,0 +1,62 @@
+"""What the API is made of, handed in by whoever composes a process (`thumbwise up`, `thumbwise serve`, a test).
+
+`serving` may not import `trainer`, so readiness, and the news that the live pointer moved, come in as functions.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+
+from feedback_store.settings import PrivacySettings
+from feedback_store.store import Store
+from serving.api.metrics import ApiMetrics
+from serving.engine import Engine, PolicyRef
+from serving.settings import PolicySettings, ServingSettings
+
+
+def _unknown_readiness() -> dict[str, Any]:
+    return {"ready": False, "reasons": ["no trainer is attached to this server"]}
+
+
+@dataclass(slots=True)
+class ApiContext:
+    """The parts of one server. `stopping` is the only thing that changes: from then on no reply is admitted."""
+
+    store: Store
+    engine: Engine
+    rater_key: bytes
+    admin_token: str
+    data_dir: Path
+    policy: PolicySettings = field(default_factory=PolicySettings)
+    serving: ServingSettings = field(default_factory=ServingSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    readiness: Callable[[], dict[str, Any]] = _unknown_readiness
+    """Report whether a round could run now: at least `ready` (bool). May block: it is called in a worker thread."""
+    on_pointer_moved: Callable[[], None] = lambda: None
+    """Told after a promote or rollback was committed, so that the engine follows at once. Called in a worker thread."""
+    prepare_version: Callable[[int], None] = lambda version: None
+    """Called in a worker thread before the pointer moves to a version: loads it, or raises AdapterRefused (409)."""
+    extra_hosts: tuple[str, ...] = ()
+    """Host names beyond localhost, the loopback addresses and serving.host under which this server may be spoken to."""
+    close_parts: bool = True
+    """False: the composer closes engine and store itself, after it has stopped what else uses them."""
+    metrics: ApiMetrics = field(default_factory=ApiMetrics)
+    started_at: float = field(default_factory=time.monotonic)
+    stopping: bool = False
+
+    def live_policy(self) -> PolicyRef | None:
+        """Return the policy that new replies are pinned to, or None while no generation is live."""
+        try:
+            return self.engine.live
+        except (LookupError, RuntimeError):
+            return None
+
+
+def context_of(request: Request) -> ApiContext:
+    """Return the parts of the server that this request came to."""
+    context: ApiContext = request.app.state.context
+    return context

@@ -1,0 +1,172 @@
+"""Drawing the candidates of one chat request: same prompt, same policy, each its own seed, all stopped together."""
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field, replace
+from random import SystemRandom
+
+from feedback_store.records import Comparison, Message, Reply, Sampling
+from serving.engine import Engine, PolicyRef, ReplyEnd, ReplyRequest, ReplyStream
+
+SEED_RANGE = 2**63
+
+
+@dataclass(slots=True)
+class Candidate:
+    """One reply under way. `index` is its choice index, and where it is shown when candidates are compared."""
+
+    reply_id: str
+    index: int
+    sampling: Sampling
+    stream: ReplyStream
+    drawn: int
+    """Which draw this was, before the order was shuffled."""
+    text: str = ""
+    end: ReplyEnd | None = None
+    latency_ms: float = 0.0
+
+
+@dataclass(slots=True)
+class Draw:
+    """All candidates of one request, in the order in which they are shown, with what their rows need."""
+
+    completion_id: str
+    channel: str
+    conversation_id: str
+    rater_id: str | None
+    messages: tuple[Message, ...]
+    rendered_prompt: str
+    prompt_tokens: int
+    compared: bool
+    candidates: tuple[Candidate, ...]
+    metadata: dict[str, str] = field(default_factory=dict)
+    started_at: float = field(default_factory=time.perf_counter)
+    created_unix_s: int = field(default_factory=lambda: int(time.time()))
+    cancelled: bool = False
+    stored: bool = False
+    """Whether the rows are committed: only then is a reply id a receipt."""
+
+    @property
+    def policy(self) -> PolicyRef:
+        """The one policy of all candidates."""
+        return self.candidates[0].stream.policy
+
+    @property
+    def comparison_id(self) -> str | None:
+        """A comparison shares the completion's id."""
+        return self.completion_id if self.compared else None
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens generated in all candidates."""
+        return sum(len(candidate.end.token_ids) for candidate in self.candidates if candidate.end)
+
+    def cancel(self) -> None:
+        """Stop every candidate within two steps; one that has ended stays as it is."""
+        for candidate in self.candidates:
+            if candidate.end is None:
+                self.cancelled = True
+                candidate.stream.cancel()
+
+    def rows(self, keep_text: bool) -> Iterator[Reply]:
+        """Yield the rows of the ended candidates; without `keep_text` their words are left out."""
+        for candidate in self.candidates:
+            if candidate.end is None:
+                continue
+            end = candidate.end
+            yield Reply(
+                reply_id=candidate.reply_id,
+                policy_version=end.policy.version,
+                adapter_sha256=end.policy.adapter_sha256,
+                channel=self.channel,
+                rater_id=self.rater_id,
+                conversation_id=self.conversation_id,
+                messages=self.messages if keep_text else None,
+                rendered_prompt=self.rendered_prompt if keep_text else None,
+                text=candidate.text if keep_text else None,
+                finish_reason=end.finish_reason,
+                sampling=candidate.sampling,
+                prompt_tokens=self.prompt_tokens,
+                completion_tokens=len(end.token_ids),
+                logprob_nats=end.logprob_nats,
+                latency_ms=candidate.latency_ms,
+                comparison_id=self.comparison_id,
+                shown_position=candidate.index if self.compared else None,
+                metadata=self._row_metadata(candidate, keep_text),
+            )
+
+    def _row_metadata(self, candidate: Candidate, keep_text: bool) -> dict[str, str | int]:
+        own: dict[str, str | int] = {"drawn": candidate.drawn} if len(self.candidates) > 1 else {}
+        return {**(self.metadata if keep_text else {}), **own}
+
+    def comparison(self) -> Comparison | None:
+        """Return the comparison that these candidates open, if they do."""
+        if not self.compared:
+            return None
+        shown = tuple(candidate.reply_id for candidate in self.candidates)
+        return Comparison(self.completion_id, shown, self.rater_id, self.conversation_id, self.channel)
+
+
+def new_id() -> str:
+    """Return an id that cannot be guessed and sorts by time, so that rows of one hour lie together on disk."""
+    return f"{time.time_ns() // 1_000_000:011x}-{secrets.token_hex(10)}"
+
+
+def start_candidates(
+    engine: Engine, completion_id: str, prompt_ids: tuple[int, ...], sampling: Sampling, count: int, shuffle: bool
+) -> tuple[Candidate, ...]:
+    """Start `count` candidates on one policy and return them in the order in which they are to be shown.
+
+    Each draws with its own seed: seed + i if one was given, else one chosen here and logged, so that any candidate can
+    be drawn again. With `shuffle` the order is a fresh random permutation. Raises QueueFull and PromptTooLong; nothing
+    is left running then.
+    """
+    samplings = _own_seeds(sampling, count)
+    streams = _start_on_one_policy(engine, [ReplyRequest(prompt_ids, own) for own in samplings])
+    order = list(range(count))
+    if shuffle:
+        SystemRandom().shuffle(order)
+    return tuple(
+        Candidate(completion_id if count == 1 else f"{completion_id}-{index}", index, samplings[i], streams[i], i)
+        for index, i in enumerate(order)
+    )
+
+
+def _own_seeds(sampling: Sampling, count: int) -> list[Sampling]:
+    if count == 1:
+        return [sampling]
+    first = secrets.randbits(48) if sampling.seed is None else sampling.seed
+    # Wrapped into 64 signed bits: a caller's largest seed plus one is still a seed.
+    return [replace(sampling, seed=(first + i + SEED_RANGE) % (2 * SEED_RANGE) - SEED_RANGE) for i in range(count)]
+
+
+def _start_on_one_policy(engine: Engine, requests: list[ReplyRequest]) -> list[ReplyStream]:
+    """Start all or none. A swap between two starts would compare two policies under one header: begin again then."""
+    while True:
+        streams: list[ReplyStream] = []
+        try:
+            for request in requests:
+                streams.append(engine.start(request))
+        except BaseException:
+            for stream in streams:
+                stream.cancel()
+            raise
+        if len({stream.policy.version for stream in streams}) == 1:
+            return streams
+        for stream in streams:
+            stream.cancel()
+
+
+async def grow(candidate: Candidate, started_at: float) -> AsyncIterator[str]:
+    """Yield the candidate's text piece by piece; when it ends, `end` and `latency_ms` are set.
+
+    A stream that stops without a ReplyEnd leaves `end` None: that reply did not happen and gets no row.
+    """
+    async for item in candidate.stream:
+        if isinstance(item, ReplyEnd):
+            candidate.latency_ms = (time.perf_counter() - started_at) * 1000
+            candidate.end = item
+        elif item.text:
+            candidate.text += item.text
+            yield item.text

@@ -1,0 +1,99 @@
+"""The admin's routes over policy versions: list, promote, roll back. Each move is one transaction and one log row."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from pydantic import ConfigDict, Field, StringConstraints
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from feedback_store import versions
+from feedback_store.records import Deployment, PolicyVersion
+from serving.api.answers import Listing, answer
+from serving.api.auth import ADMIN
+from serving.api.bodies import NO_NUL, StrictBody, read_body
+from serving.api.context import context_of
+
+router = APIRouter(tags=["versions"], dependencies=ADMIN)
+
+LARGEST_VERSION = 2**31 - 1
+VersionNumber = Annotated[int, Path(ge=1, le=LARGEST_VERSION)]
+ADMIN_ACTOR = "admin"
+Reason = Annotated[str, StringConstraints(pattern=NO_NUL, min_length=1, max_length=1000)]
+
+
+class PromoteBody(StrictBody):
+    """Why a version goes live."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"reason": "gate passed", "force": False, "expected_live": 1}]}
+    )
+
+    reason: Reason
+    force: bool = False
+    """Promote a version that its gate rejected; the log says so."""
+    expected_live: int | None = Field(default=None, ge=1, le=LARGEST_VERSION)
+    """The version you saw live: 409 if another one is, by then."""
+
+
+class RollbackBody(StrictBody):
+    """Why the former version comes back."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "replies too short"}]})
+
+    reason: Reason
+    expected_live: int | None = Field(default=None, ge=1, le=LARGEST_VERSION)
+    """The version you want to leave: 409 if another one is live, by then (a double click, a stale page)."""
+
+
+@router.get("/v1/versions", responses={200: {"model": Listing[PolicyVersion]}})
+async def list_versions(request: Request) -> Response:
+    """List every policy version with its gate report."""
+    return answer(Listing(await context_of(request).store.read_async(versions.list_versions)))
+
+
+@router.get("/v1/versions/{version}", responses={200: {"model": PolicyVersion}})
+async def read_version(request: Request, version: VersionNumber) -> Response:
+    """Return one policy version."""
+    return answer(await context_of(request).store.read_async(versions.get_version, version))
+
+
+@router.get("/v1/deployments", responses={200: {"model": Listing[Deployment]}})
+async def list_deployments(request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> Response:
+    """List the moves of the live pointer, the newest first."""
+    return answer(Listing(await context_of(request).store.read_async(versions.deployments, limit)))
+
+
+@router.post("/v1/versions/{version}/promote", responses={200: {"model": Deployment}})
+async def promote_version(request: Request, version: VersionNumber) -> Response:
+    """Make a version live. New replies are of it within a second; replies under way end on their own version.
+
+    409 when its gate rejected it (unless forced), when its adapter is refused, or when `expected_live` is stale.
+    """
+    context = context_of(request)
+    body = await read_body(request, PromoteBody)
+    await context.store.read_async(versions.get_version, version)
+    await run_in_threadpool(context.prepare_version, version)
+    deployment = await context.store.write_async(
+        versions.promote,
+        version,
+        actor=ADMIN_ACTOR,
+        reason=body.reason,
+        forced=body.force,
+        expected_live=body.expected_live,
+    )
+    await run_in_threadpool(context.on_pointer_moved)
+    return answer(deployment)
+
+
+@router.post("/v1/rollback", responses={200: {"model": Deployment}})
+async def roll_back(request: Request) -> Response:
+    """Bring back the version that was live before the present one. 409 when there is none."""
+    context = context_of(request)
+    body = await read_body(request, RollbackBody)
+    deployment = await context.store.write_async(
+        versions.rollback, actor=ADMIN_ACTOR, reason=body.reason, expected_live=body.expected_live
+    )
+    await run_in_threadpool(context.on_pointer_moved)
+    return answer(deployment)
