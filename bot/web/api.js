@@ -51,8 +51,9 @@ const json = (method, body, headers = {}) => ({
 });
 
 /**
- * Ask for a reply (two when `compare`) and yield what arrives: {text, index}, {finish, index} and at the end
- * {receipt: {replyIds, comparisonId, policyVersion}}. Throws ApiError, or AbortError after `signal`.
+ * Ask for a reply (two when `compare`) and yield what arrives: {begun: {id, policyVersion}}, {text, index},
+ * {finish, index} and at the end {receipt: {replyIds, comparisonId, policyVersion}}; no ids when the reply could not be
+ * stored. Throws ApiError, or AbortError after `signal`.
  */
 export async function* streamReply({ messages, rater, conversationId, compare, signal }) {
   const body = {
@@ -63,6 +64,7 @@ export async function* streamReply({ messages, rater, conversationId, compare, s
   const response = await request("/v1/chat/completions", { ...json("POST", body), signal });
   const version = Number(response.headers.get("x-policy-version")) || null;
   let complete = false;
+  let begun = false;
   for await (const event of serverSentEvents(response.body)) {
     if (event === "[DONE]") {
       complete = true;
@@ -70,6 +72,8 @@ export async function* streamReply({ messages, rater, conversationId, compare, s
     }
     const chunk = JSON.parse(event);
     if (chunk.error) throw new ApiError(plainWords(chunk.error.code === "queue_full" ? 429 : 500, chunk.error), { status: 500 });
+    if (!begun) yield { begun: { id: chunk.id, policyVersion: version } };
+    begun = true;
     for (const choice of chunk.choices ?? []) {
       if (choice.delta?.content) yield { index: choice.index, text: choice.delta.content };
       if (choice.finish_reason) yield { index: choice.index, finish: choice.finish_reason };
@@ -128,7 +132,8 @@ const whose = (rater) => `rater=${encodeURIComponent(rater)}&channel=${CHANNEL}`
 
 /** The rater's consent: true, false or null (never asked, or the text has changed since). */
 export async function readConsent(rater) {
-  return (await (await request(`/v1/consent?${whose(rater)}`)).json()).consent;
+  const { consent, version, current_version: current } = await (await request(`/v1/consent?${whose(rater)}`)).json();
+  return consent && version < current ? null : consent;
 }
 
 export async function writeConsent(rater, given) {

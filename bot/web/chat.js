@@ -143,7 +143,8 @@ async function receive(here, turn, growing, signal, pair) {
   const asked = { messages: messagesOf(here), rater, conversationId: here.id, compare: pair, signal };
   try {
     for await (const event of streamReply(asked)) {
-      if (event.receipt) takeReceipt(turn, event.receipt);
+      if (event.begun) turn.begun = event.begun;
+      else if (event.receipt) takeReceipt(turn, event.receipt);
       else if (event.finish) turn.replies[event.index].finish = event.finish;
       else turn.replies[event.index].text += event.text;
       frame ??= requestAnimationFrame(show);
@@ -154,15 +155,18 @@ async function receive(here, turn, growing, signal, pair) {
 }
 
 function takeReceipt(turn, { replyIds, comparisonId, policyVersion }) {
+  delete turn.begun;
   replyIds.forEach((id, index) => Object.assign(turn.replies[index], { id, version: policyVersion }));
   if (comparisonId) turn.comparisonId = comparisonId;
 }
 
-/** What was read before "stop" stays and goes on; without a receipt it cannot be rated. */
+/** What was read before "stop" stays and goes on. A single reply may still be rated: the server keeps its part, under
+    the id that it began with. Of two, only the first stays, and nobody can rate half a comparison. */
 function keepStopped(here, turn) {
   announce("Stopped.");
   const [first] = turn.replies;
-  if (first.text.trim()) here.turns.push({ role: "assistant", replies: [{ ...first, finish: "cancelled" }] });
+  const known = turn.replies.length === 1 && turn.begun ? { id: turn.begun.id, version: turn.begun.policyVersion } : {};
+  if (first.text.trim()) here.turns.push({ role: "assistant", replies: [{ ...first, ...known, finish: "cancelled" }] });
   else {
     const asked = here.turns.pop(); // nothing came: give the words back
     if (here === conversation && !message.value) message.value = asked.text;

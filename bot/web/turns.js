@@ -61,7 +61,11 @@ function prose(reply) {
   return element("div", { class: "prose" }, reply.text.trim() ? render(reply.text) : element("p", { class: "nothing" }, "(an empty reply)"));
 }
 
-const ending = (reply) => ENDS[reply.finish] && element("p", { class: "ending" }, ENDS[reply.finish]);
+function ending(reply) {
+  const words = [ENDS[reply.finish], !reply.id && reply.finish !== "cancelled" && "It cannot be rated: the store was away when it was written."];
+  const said = words.filter(Boolean).join(" ");
+  return said && element("p", { class: "ending" }, said);
+}
 
 /** The failure of a turn in plain words, with a way on; counts down when the server said how long to wait. */
 export function failedTurn(failure, retry) {
