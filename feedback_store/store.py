@@ -99,7 +99,11 @@ class Store:
     async def read_async(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`read` in a worker thread, awaitable."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, lambda: self.read(fn, *args, **kwargs))
+        try:
+            reading = loop.run_in_executor(self._readers, lambda: self.read(fn, *args, **kwargs))
+        except RuntimeError as error:
+            raise StoreUnavailable("the store is closed") from error
+        return await reading
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
