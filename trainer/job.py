@@ -6,6 +6,7 @@
       held_out.jsonl  votes and pairs never trained on, for the gate
       prompts.jsonl   prompts for the gate's replies, none of them trained on
       cancel          made by whoever wants the process to stop after its present step
+      sealed.json     the sealed adapter's hash and the training's metrics: from here on only the gate is left
       adapter/        what peft saved, before it is sealed
       log.txt         the process's standard error
 
@@ -28,6 +29,7 @@ TRAIN_FILE = "train.jsonl"
 HELD_OUT_FILE = "held_out.jsonl"
 PROMPTS_FILE = "prompts.jsonl"
 CANCEL_FILE = "cancel"
+SEALED_FILE = "sealed.json"
 LOG_FILE = "log.txt"
 _TEXT_FILES = (TRAIN_FILE, HELD_OUT_FILE, PROMPTS_FILE)
 

@@ -32,8 +32,11 @@ class Policies:
         self.live_has_adapter = live_has_adapter
 
     @classmethod
-    def open(cls, job: Job) -> "Policies":
-        """Load the base model (float32 on a CPU, bfloat16 on a GPU) and put the adapters on it."""
+    def open(cls, job: Job, candidate_sha256: str | None = None) -> "Policies":
+        """Load the base model (float32 on a CPU, bfloat16 on a GPU) and put the adapters on it.
+
+        The candidate starts as the sealed adapter `candidate_sha256` when given (a resumed gate), else as live's.
+        """
         from peft import PeftModel, get_peft_model
 
         device = choose_device(PolicySettings(device=job.device))
@@ -42,12 +45,14 @@ class Policies:
         tokenizer = load_tokenizer(base_dir)
         base = load_model(base_dir, dtype).to(device)
         torch.manual_seed(job.seed)  # the fresh adapter's A matrices
+        start = Path(job.adapters_dir) / candidate_sha256 if candidate_sha256 else job.live_adapter_dir
+        if start is None:
+            model = get_peft_model(base, lora_config(base, job.lora))
+        else:
+            model = PeftModel.from_pretrained(base, start, adapter_name="default", is_trainable=True)
         if job.live_adapter_dir is not None:
-            model = PeftModel.from_pretrained(base, job.live_adapter_dir, adapter_name="default", is_trainable=True)
             model.load_adapter(str(job.live_adapter_dir), adapter_name="live", is_trainable=False)
             model.set_adapter("default")
-        else:
-            model = get_peft_model(base, lora_config(base, job.lora))
         encoder = Encoder(tokenizer, job.system_prompt)
         return cls(model, tokenizer, encoder, live_has_adapter=job.live_adapter_dir is not None)
 
