@@ -68,6 +68,8 @@ def _sqlite(url: URL, busy_timeout_s: float) -> Databases:
     path = Path(str(url.database)).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     lock_file = lock(path)
+    # What people said is nobody else's to read; SQLite gives its log files the same mode.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     timeout_ms = int(busy_timeout_s * 1000)
 
     def writing() -> sqlite3.Connection:

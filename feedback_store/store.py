@@ -14,8 +14,9 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection, exc
 
 from feedback_store.databases import Databases, connect_databases
-from feedback_store.errors import StoreUnavailable
+from feedback_store.errors import StoreError, StoreUnavailable
 from feedback_store.migrations import migrate
+from feedback_store.outages import outage_of
 from feedback_store.settings import StoreSettings
 from feedback_store.writer import Writer
 
@@ -44,11 +45,9 @@ class Store:
         try:
             with databases.writer.begin() as connection:
                 migrate(connection)
-        except exc.OperationalError as error:
+        except exc.SQLAlchemyError as error:
             databases.close()
-            raise StoreUnavailable(
-                f"the database of store.url cannot be opened: {type(error.orig).__name__}: {error.orig}"
-            ) from error
+            raise outage_of(error) or StoreError(f"store.url cannot be opened: {error}") from error
         except BaseException:
             databases.close()
             raise
@@ -111,6 +110,5 @@ class Store:
         try:
             with self._databases.readers.connect() as connection, connection.begin():
                 yield connection
-        except (exc.OperationalError, exc.TimeoutError) as error:
-            cause = type(getattr(error, "orig", None) or error).__name__
-            raise StoreUnavailable(f"the database does not answer ({cause}); try again") from error
+        except exc.SQLAlchemyError as error:
+            raise outage_of(error) or StoreError(f"the database refused to read ({type(error).__name__})") from error

@@ -21,6 +21,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, exc
 
 from feedback_store.errors import Conflict, StoreError, StoreUnavailable
+from feedback_store.outages import is_locked, outage_of
 
 log = logging.getLogger(__name__)
 
@@ -122,26 +123,19 @@ class Writer:
         try:
             with self._engine.connect() as connection:
                 self._run_group(connection, group)
-        except exc.OperationalError as error:
-            connection_lost = error.connection_invalidated
-            waiting = []
-            if _is_locked(error):
+        except BaseException as error:  # whatever it is, no caller may wait for ever
+            waiting: list[Write] = []
+            if is_locked(error):
                 present = time.monotonic()
                 waiting = [write for write in group if write.deadline > present]
                 group = [write for write in group if write.deadline <= present]
-            elif connection_lost:
-                log.warning("the database went away")
             for write in group:
-                write.error = _unavailable(error)
+                write.error = outage_of(error) or StoreError(f"the store failed ({type(error).__name__})")
                 write.error.__cause__ = error
+            if group:
+                log.warning("writes were refused count=%d cause=%s", len(group), type(error).__name__)
             _acknowledge(group)
             return waiting
-        except BaseException as error:  # whatever it is, no caller may wait for ever
-            for write in group:
-                write.error = StoreError(f"the store failed: {type(error).__name__}; nothing was stored")
-                write.error.__cause__ = error
-            _acknowledge(group)
-            return []
         self.commits += 1
         self.writes += len(group)
         _acknowledge(group)
@@ -152,12 +146,12 @@ class Writer:
         try:
             for write in group:
                 write.run(connection)
-        except exc.OperationalError:
-            _roll_back(connection)
-            raise
         except Exception as error:
             _roll_back(connection)
-            if len(group) == 1:
+            if outage_of(error) is not None:
+                raise
+            # A row that refused for what this connection remembered deserves a second look, even alone.
+            if len(group) == 1 and not isinstance(error, exc.IntegrityError):
                 group[0].error = _as_store_error(error)
                 return
         else:
@@ -171,9 +165,9 @@ class Writer:
         savepoint = connection.begin_nested()
         try:
             write.run(connection)
-        except exc.OperationalError:
-            raise
         except Exception as error:
+            if outage_of(error) is not None:
+                raise
             savepoint.rollback()
             forget(connection)
             write.error = _as_store_error(error)
@@ -203,20 +197,6 @@ def _roll_back(connection: Connection) -> None:
     forget(connection)
     with suppress(exc.DBAPIError):  # the database may have rolled back by itself, or be gone
         connection.rollback()
-
-
-def _is_locked(error: exc.OperationalError) -> bool:
-    return "database is locked" in str(error.orig)
-
-
-def _unavailable(error: exc.OperationalError) -> StoreUnavailable:
-    if _is_locked(error):
-        reason = "the database is locked by another program"
-    elif "full" in str(error.orig):
-        reason = "the disk of the database is full"
-    else:
-        reason = f"the database does not answer ({type(error.orig).__name__})"
-    return StoreUnavailable(f"{reason}: nothing was stored; try again")
 
 
 def _as_store_error(error: Exception) -> Exception:
