@@ -1,6 +1,7 @@
 """docs/http.md: the routes, their fields and an example each, from the OpenAPI description of the server."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ The server speaks JSON. `/openapi.json` on a running one is the whole descriptio
 - Errors are `{"error": {"message", "type", "param", "code"}}`; `param` names the field that was wrong.
 - Every reply carries `x-policy-version`: the one policy that wrote it.
 - A request body may have 1 MiB; a larger one gets 413.
+- A page of another origin gets 403, and so does a Host header that is not this server's.
 """
 
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -27,9 +29,19 @@ def text() -> str:
     """Return the whole document."""
     described = description()
     routes = list(_routes(described))
+    words = {
+        status: answer["description"]
+        for _, route in routes
+        for status, answer in route.get("responses", {}).items()
+        if status.startswith(("4", "5"))
+    }
+    refusals = ["## Refusals", "", "| status | why |", "| --- | --- |"]
+    refusals += [f"| {status} | {_cell(words[status])} |" for status in sorted(words)]
     table = ["| route | who | what it does |", "| --- | --- | --- |"]
     table += [f"| `{name}` | {_who(route)} | {_cell(_summary(route))} |" for name, route in routes]
-    return "\n".join([INTRODUCTION, *table, "", *(_section(name, route, described) for name, route in routes)])
+    return "\n".join(
+        [INTRODUCTION, *table, "", *refusals, "", *(_section(name, route, described) for name, route in routes)]
+    )
 
 
 def description() -> dict[str, Any]:
@@ -53,42 +65,70 @@ def _routes(described: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _who(route: dict[str, Any]) -> str:
-    return "admin" if route.get("security") else "open"
+    security = route.get("security", [{}])
+    return "open" if security == [{}] else "web open, else admin" if {} in security else "admin"
 
 
 def _summary(route: dict[str, Any]) -> str:
-    return str(route.get("summary", ""))
+    """Return the first sentence of what the route says about itself."""
+    about = " ".join(str(route.get("description") or route.get("summary", "")).split())
+    return re.split(r"(?<=[.:]) ", about, maxsplit=1)[0].rstrip(":.")
 
 
 def _section(name: str, route: dict[str, Any], described: dict[str, Any]) -> str:
     lines = [f"## {name}", ""]
     about = str(route.get("description") or _summary(route)).strip()
     lines += [about, ""]
-    parameters = [
-        (parameter["name"], parameter.get("schema", {}), parameter.get("required", False), parameter["in"])
-        for parameter in route.get("parameters", [])
-    ]
-    content = route.get("requestBody", {}).get("content", {}).get("application/json", {})
-    schema = _resolved(content.get("schema", {}), described)
-    fields = [
-        (field, value, field in schema.get("required", []), "body")
-        for field, value in schema.get("properties", {}).items()
-    ]
-    if parameters or fields:
+    content = _json_of(route.get("requestBody", {}))
+    body = _resolved(content.get("schema", {}), described)
+    fields = [*_parameters(route), *_fields(body, described)]
+    if fields:
         lines += ["| field | in | value | what it means |", "| --- | --- | --- | --- |"]
-        for field, value, required, place in [*parameters, *fields]:
-            what = str(value.get("description", "")).replace("\n", " ")
-            mark = " (required)" if required else ""
-            lines.append(f"| `{field}`{mark} | {place} | {_cell(_value(value, described))} | {_cell(what)} |")
+        for name, place, value in fields:
+            about = " ".join(str(value.get("description", "")).split())
+            lines.append(f"| {name} | {place} | {_cell(_value(value, described))} | {_cell(about)} |")
         lines.append("")
-    example = _example(content, schema)
-    if example is not None:
-        lines += ["```json", json.dumps(example, indent=2, ensure_ascii=False), "```", ""]
-    answers = [
-        f"{status}: {_cell(answer.get('description', ''))}" for status, answer in route.get("responses", {}).items()
-    ]
-    lines += ["Answers: " + " · ".join(answers) + ".", ""]
+    answers = route.get("responses", {})
+    for status, answer in answers.items():
+        given = _json_of(answer)
+        example = _example(given, _resolved(given.get("schema", {}), described))
+        if status.startswith("2") and example is not None:
+            asked = _example(content, body)
+            lines += _pretty("Asked:", asked) if asked is not None else []
+            lines += _pretty(f"Answered, {status}:", example)
+            break
+    else:
+        asked = _example(content, body)
+        lines += _pretty("For example:", asked) if asked is not None else []
+    lines += ["Answers with " + ", ".join(sorted(answers)) + ".", ""]
     return "\n".join(lines)
+
+
+def _pretty(title: str, example: Any) -> list[str]:
+    return [title, "", "```json", json.dumps(example, indent=2, ensure_ascii=False), "```", ""]
+
+
+def _json_of(holder: dict[str, Any]) -> dict[str, Any]:
+    return cast(dict[str, Any], holder.get("content", {}).get("application/json", {}))
+
+
+def _parameters(route: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for parameter in route.get("parameters", []):
+        name = f"`{parameter['name']}`" + (" (required)" if parameter.get("required") else "")
+        about = parameter.get("description", "")
+        yield name, parameter["in"], {"description": about, **parameter.get("schema", {})}
+
+
+def _fields(
+    schema: dict[str, Any], described: dict[str, Any], within: str = ""
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield a body's fields; those of a field that is an object itself follow it, as `outer.inner`."""
+    for key, value in schema.get("properties", {}).items():
+        required = " (required)" if key in schema.get("required", []) else ""
+        yield f"`{within}{key}`{required}", "body", value
+        for choice in value.get("anyOf", [value]):
+            if "$ref" in choice and not within:
+                yield from _fields(_resolved(choice, described), described, f"{key}.")
 
 
 def _resolved(schema: dict[str, Any], described: dict[str, Any]) -> dict[str, Any]:
@@ -120,7 +160,7 @@ def _value(schema: dict[str, Any], described: dict[str, Any]) -> str:
     limits = [
         f"{sign} {schema[key]:g}"
         for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
-        if key in schema
+        if key in schema and abs(schema[key]) < 1e15  # beyond, it is only what a database's integer holds
     ]
     if "maxLength" in schema:
         limits.append(f"at most {schema['maxLength']:,} characters")

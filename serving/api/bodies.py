@@ -26,7 +26,7 @@ Body = TypeVar("Body", bound=BaseModel)
 class StrictBody(BaseModel):
     """A body in which an unknown key is an error and no value is bent into another type."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 async def read_body(request: Request, model: type[Body]) -> Body:
