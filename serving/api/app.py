@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from serving.api import chat, consent, conversations, feedback, health, records, rounds, versions
+from serving.api import chat, consent, conversations, exchange, feedback, health, records, rounds, versions
 from serving.api.context import ApiContext
 from serving.api.errors import add_error_handlers
 from serving.api.middleware import IMPORT_LIMIT_BYTES, Guard, is_wildcard
@@ -21,6 +21,7 @@ ROUTERS = (
     records.router,
     rounds.router,
     versions.router,
+    exchange.router,
 )
 
 

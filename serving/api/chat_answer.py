@@ -1,12 +1,12 @@
 """The shape of a chat completion, for the documentation: `completion.py` writes it by hand."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from feedback_store.records import FinishReason
 
-EXAMPLE = {
+EXAMPLE: dict[str, Any] = {
     "id": "0199a6b2c3d-5f1e8a77c0d1e2f30415",
     "object": "chat.completion",
     "created": 1763712000,

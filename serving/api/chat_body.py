@@ -31,7 +31,7 @@ MetadataValue = Annotated[str, StringConstraints(pattern=NO_NUL, max_length=512)
 class TextPart(BaseModel):
     """One part of a message in OpenAI's long form. Only text: the policies here read nothing else."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, use_attribute_docstrings=True)
 
     type: Literal["text"]
     text: Text
@@ -40,7 +40,7 @@ class TextPart(BaseModel):
 class ChatMessage(BaseModel):
     """One message. Further keys are let pass, so that a reply of ours can be sent back as it came."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, use_attribute_docstrings=True)
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=256)]
@@ -73,12 +73,15 @@ def _flag(value: Any) -> Any:
 class ChatMetadata(BaseModel):
     """Where a reply belongs. Further keys are kept with the reply if its text is (at most 16, as at OpenAI)."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
-    __pydantic_extra__: dict[str, MetadataValue]
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, use_attribute_docstrings=True)
+    __pydantic_extra__: dict[str, MetadataValue] = Field(init=False)
 
     channel: Channel = "api"
+    """Where the chat takes place."""
     conversation_id: Identifier | None = None
+    """Your id of the conversation, so that its replies are found together."""
     compare: Annotated[bool, BeforeValidator(_flag)] = False
+    """With n of 2 or more: open a comparison, shown in random order and logged."""
 
     @model_validator(mode="after")
     def _few_short_keys(self) -> Self:
@@ -112,18 +115,28 @@ class ChatBody(StrictBody):
     )
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=1024)
+    """The conversation so far, the last message last."""
     model: Annotated[str, StringConstraints(pattern=NO_NUL, max_length=256)] = MODEL_NAME
+    """Always thumbwise: which version of the policy answers is the server's affair. Another name gets 404."""
     n: int | None = Field(default=None, ge=1, le=16)
+    """How many replies to draw, at most the setting serving.max_candidates."""
     temperature: float | None = Field(default=None, ge=0, le=2)
+    """0 is greedy. Left out: the setting serving.default_temperature."""
     top_p: float | None = Field(default=None, gt=0, le=1)
+    """Draw only from the likeliest tokens that together have this share."""
     max_tokens: int | None = Field(default=None, ge=1, le=LARGEST_INTEGER)
+    """Most tokens of a reply, at most the setting serving.max_reply_tokens."""
     max_completion_tokens: int | None = Field(default=None, ge=1, le=LARGEST_INTEGER)
     """OpenAI's newer name of max_tokens; it wins."""
     stop: StopText | Annotated[list[StopText], Field(max_length=4)] | None = None
+    """A text, or up to four, at which a reply ends; it is not part of the reply."""
     seed: int | None = Field(default=None, ge=SMALLEST_INTEGER, le=LARGEST_INTEGER)
+    """The same seed, prompt and version give the same reply."""
     user: RaterName | None = None
+    """Who chats, as you know them: hashed with a secret key at once. Rate with the same name."""
     metadata: ChatMetadata | None = None
     stream: bool | None = None
+    """Answer with server-sent events, a piece at a time."""
     stream_options: StreamOptions | None = None
 
     # Neutral values only.

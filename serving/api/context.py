@@ -28,8 +28,8 @@ class ApiContext:
 
     store: Store
     engine: Engine
-    rater_key: bytes
-    admin_token: str
+    rater_key: bytes = field(repr=False)
+    admin_token: str = field(repr=False)
     data_dir: Path
     policy: PolicySettings = field(default_factory=PolicySettings)
     serving: ServingSettings = field(default_factory=ServingSettings)

@@ -16,8 +16,8 @@ from starlette.responses import Response
 from feedback_store.connection import Connection
 from feedback_store.feedback import history
 from feedback_store.raters import rater_id_of
-from feedback_store.records import FinishReason, Message, Reply, Thumb
-from feedback_store.replies import Conversation, conversation_replies, conversations_of
+from feedback_store.records import Conversation, FinishReason, Message, Reply, Thumb
+from feedback_store.replies import conversation_replies, conversations_of
 from serving.api.answers import Listing, answer
 from serving.api.auth import BEARER, require_admin
 from serving.api.bodies import IDENTIFIER, Channel, RaterName

@@ -43,14 +43,22 @@ class FeedbackBody(StrictBody):
     )
 
     rater: RaterName
+    """Who rates, as you know them: the same name as `user` in their chats. Hashed with a secret key at once."""
     channel: Channel = "api"
     reply_id: Identifier | None = None
+    """The reply that a thumb or a correction is about: its id is the receipt."""
     comparison_id: Identifier | None = None
+    """The comparison that a verdict or a ranking is about."""
     thumb: Thumb | None = None
+    """null takes the thumb back."""
     verdict: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")] | None = None
+    """A reply id of the comparison, "tie" or "both_bad"; null takes the verdict back."""
     ranking: Annotated[list[Identifier], Field(min_length=2, max_length=16)] | None = None
+    """All reply ids of the comparison, best first."""
     correction: Annotated[str, StringConstraints(pattern=NO_NUL, min_length=1, max_length=50_000)] | None = None
+    """The answer that the rater would have liked: learned from once an admin approves it."""
     reason: Annotated[str, StringConstraints(pattern=NO_NUL, max_length=2_000)] | None = None
+    """Why, in the rater's words or a chip's. Only beside a thumb."""
 
     def kind(self) -> FeedbackKind:
         """Return which act this is. Raises ApiError 400 unless it is exactly one, on the target it belongs to.
@@ -58,7 +66,7 @@ class FeedbackBody(StrictBody):
         A thumb or verdict of null retracts, so it counts as soon as it is written down.
         """
         given = self.model_fields_set
-        acts = [name for name in ("thumb", "verdict") if name in given]
+        acts: list[str] = [name for name in ("thumb", "verdict") if name in given]
         acts += [name for name in ("ranking", "correction") if getattr(self, name) is not None]
         if len(acts) != 1:
             found = " and ".join(acts) or "none of them"

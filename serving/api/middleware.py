@@ -16,7 +16,8 @@ from serving.api.metrics import ApiMetrics
 
 MEBIBYTE = 1024 * 1024
 BODY_LIMIT_BYTES = MEBIBYTE
-IMPORT_LIMIT_BYTES = 64 * MEBIBYTE
+IMPORT_LIMIT_BYTES = 16 * MEBIBYTE
+"""An import runs on the writing thread: a larger file is sent in parts."""
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 WILDCARD_HOSTS = frozenset({"0.0.0.0", "::", ""})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 from serving.api.chat_answer import ChatCompletion
 from serving.api.chat_body import ChatBody
 from serving.api.consent import ConsentBody, ConsentState
+from serving.api.exchange import JSON_LINES
 from serving.api.feedback import FeedbackBody, FeedbackReceipt
 from serving.api.rounds import RoundBody
 from serving.api.versions import PromoteBody, RollbackBody
@@ -101,7 +102,7 @@ def document(app: FastAPI) -> None:
 
 def _complete(schema: dict[str, Any]) -> dict[str, Any]:
     components = schema.setdefault("components", {}).setdefault("schemas", {})
-    models = {*BODIES.values(), *ANSWERS.values(), Error}
+    models: set[type[BaseModel]] = {*BODIES.values(), *ANSWERS.values(), Error}
     _, definitions = models_json_schema(
         [(model, "validation") for model in sorted(models, key=lambda model: model.__name__)],
         ref_template="#/components/schemas/{model}",
@@ -120,6 +121,8 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
     responses.pop("422", None)
     if (path, method) in BODIES:
         operation["requestBody"] = {"required": True, "content": _json(BODIES[path, method])}
+    if path == "/v1/import":
+        operation["requestBody"] = {"required": True, "content": {JSON_LINES: {"schema": {"type": "string"}}}}
     if (path, method) in ANSWERS:
         responses["200"]["content"] = _json(ANSWERS[path, method])
     if (path, method) == ("/v1/chat/completions", "post"):
@@ -128,8 +131,12 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
         responses["200"]["headers"] = {
             "x-policy-version": {"description": "The version that wrote this reply.", "schema": {"type": "string"}}
         }
+    if path.startswith("/v1/conversations"):
+        operation["security"] = [{}, *operation["security"]]  # the web's own history is open to who knows its secret
     if (path, method) == ("/v1/feedback", "post"):
         operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
+    if path.startswith("/v1/conversations"):
+        operation["security"] = [{}, *operation["security"]]  # open for the web's own histories
     for status in _refusals(path, method, operation):
         responses.setdefault(status, {"description": STATUS_WORDS[status], "content": _json(Error)})
 

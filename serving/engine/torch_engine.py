@@ -31,11 +31,13 @@ class EngineClosed(RuntimeError):
 class _Generation:
     batch: GenerationBatch
     waiting: deque[Row] = field(default_factory=deque)
+    joining: list[Row] = field(default_factory=list)
+    """Rows between the queue and the batch: without them a generation would look drained during its last prefill."""
     retired: bool = False
 
     @property
     def in_flight(self) -> int:
-        return len(self.waiting) + len(self.batch.rows)
+        return len(self.waiting) + len(self.joining) + len(self.batch.rows)
 
 
 class TorchStream:
@@ -202,18 +204,21 @@ class TorchEngine:
                 for row in [row for row in generation.waiting if row.cancelled]:
                     generation.waiting.remove(row)
                     end_row(row, "cancelled", batch.policy)
-                joining = [generation.waiting.popleft() for _ in range(batch.joinable(list(generation.waiting)))]
-            if joining:
-                batch.join(joining)
+                ready = batch.joinable(list(generation.waiting))
+                generation.joining = [generation.waiting.popleft() for _ in range(ready)]
+            if generation.joining:
+                batch.join(generation.joining)
+                generation.joining = []
             self.tokens_drawn += batch.step()
             self.steps += 1
         except Exception:
             # A step that fails (out of memory, a broken operator) must not take the server down with it: its replies
             # end as cancelled, and the next requests start on an empty batch.
             logger.exception("step failed version=%d replies=%d", batch.policy.version, len(batch.rows))
-            for row in (*joining, *batch.rows):
+            for row in {*generation.joining, *batch.rows}:
                 end_row(row, "cancelled", batch.policy)
             batch.rows.clear()
+            generation.joining = []
 
     def _drop_drained(self) -> None:
         for version, generation in list(self._generations.items()):

@@ -109,7 +109,7 @@ def _require_shapes(model: Any, pairs: dict[str, tuple[torch.Tensor, torch.Tenso
             if not bool(torch.isfinite(tensor).all()):
                 raise AdapterRefused(f"{path}: the adapter holds NaN or infinite values")
         norm = config.scaling * float(up_OR.norm()) * float(down_RI.norm())
-        if not math.isfinite(norm) or norm > 4 * float(linear.weight.norm()):
+        if not math.isfinite(norm) or norm > 4 * float(linear.weight.detach().norm()):
             raise AdapterRefused(
                 f"{path}: the update may be over 4 times as large as the weight it changes ({norm:.3g})"
             )
