@@ -1,0 +1,110 @@
+"""Feedback out and in: GET /v1/export and POST /v1/import, in trl's column formats, as JSON lines or Parquet.
+
+An export is written to a temporary file first. So an error has a status instead of a torn body, and a slow reader does
+not hold a transaction of the database open.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime, Field
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from feedback_store.connection import Connection
+from feedback_store.exports import Format, ImportReport, export_rows, import_jsonl, write_jsonl, write_parquet
+from serving.api.answers import answer
+from serving.api.auth import ADMIN
+from serving.api.context import context_of
+from serving.api.errors import ApiError
+from serving.api.versions import LARGEST_VERSION
+
+router = APIRouter(tags=["exchange"], dependencies=ADMIN)
+
+CHUNK_BYTES = 256 * 1024
+JSON_LINES, PARQUET = "application/x-ndjson", "application/vnd.apache.parquet"
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""Beyond these a time cannot be moved between zones."""
+
+Time = Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST)]
+FormatQuery = Annotated[Format, Query(description="Which columns: trl's unpaired preference, preference, or SFT.")]
+_FILES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The rows, one JSON object a line, or a Parquet file.",
+        "content": {
+            JSON_LINES: {"schema": {"type": "string"}},
+            PARQUET: {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+
+
+@router.get("/v1/export", responses=_FILES, response_class=Response)
+async def export_feedback(
+    request: Request,
+    format: FormatQuery = "events",
+    file: Annotated[Literal["jsonl", "parquet"], Query()] = "jsonl",
+    since: Annotated[
+        Time | None, Query(description="Acts given at or after this time, as 2026-01-31T00:00:00Z.")
+    ] = None,
+    until: Annotated[Time | None, Query(description="Acts given before this time.")] = None,
+    channel: Annotated[str | None, Query(pattern=r"^[a-z0-9_-]{1,32}$")] = None,
+    policy_version: Annotated[int | None, Query(ge=1, le=LARGEST_VERSION)] = None,
+) -> Response:
+    """Export feedback in a column format of trl, with ids that lead back to replies and raters' hashes."""
+    filters = {"since": since, "until": until, "channel": channel, "policy_version": policy_version}
+    written = await context_of(request).store.read_async(_write, format, file, filters)
+    name = f"thumbwise-{format}.{file}"
+    return StreamingResponse(
+        _chunks(written),
+        media_type=JSON_LINES if file == "jsonl" else PARQUET,
+        headers={"content-disposition": f'attachment; filename="{name}"'},
+    )
+
+
+@router.post("/v1/import", responses={200: {"model": ImportReport}})
+async def import_feedback(request: Request, format: FormatQuery) -> Response:
+    """Import rows of an export, or of any program that writes trl's columns: JSON lines, all of them or none.
+
+    Rows that are known add nothing. 400 with the report beside the error when a row is bad; `param` names the first.
+    """
+    lines = (await request.body()).splitlines()
+    report = await context_of(request).store.write_async(import_jsonl, format, lines)
+    if report.bad_rows:
+        first = report.errors[0]
+        raise ApiError(
+            400,
+            f"{report.bad_rows} of {report.rows} rows are bad, so none was stored; line {first.line}: {first.message}",
+            param=f"{first.line}.{first.field}".rstrip("."),
+            code="bad_rows",
+            extra={"report": report_fields(report)},
+        )
+    return answer(report)
+
+
+def report_fields(report: ImportReport) -> dict[str, Any]:
+    """Return the parts of a report on bad rows that a person needs to mend them."""
+    errors = [{"line": error.line, "field": error.field, "message": error.message} for error in report.errors]
+    return {"rows": report.rows, "bad_rows": report.bad_rows, "errors": errors}
+
+
+def _write(connection: Connection, format: Format, file: str, filters: dict[str, Any]) -> BinaryIO:
+    """Write the rows to a file that has no name any more: closing it frees it, whatever happens before."""
+    rows = export_rows(connection, format, **filters)
+    with tempfile.TemporaryDirectory(prefix="thumbwise-export-") as folder:
+        path = Path(folder) / f"rows.{file}"
+        if file == "parquet":
+            write_parquet(rows, path, format)
+        else:
+            write_jsonl(rows, path)
+        return path.open("rb")
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
