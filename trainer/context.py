@@ -1,0 +1,40 @@
+"""What a supervisor works with, handed in by whoever composes a process (`thumbwise up`, `thumbwise train`, a test)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from feedback_store.store import Store
+from serving.settings import PolicySettings
+from trainer.settings import GateSettings, LoraSettings, RoundSettings, TrainingSettings
+
+
+@dataclass(slots=True)
+class TrainerContext:
+    """A trainer's parts and settings."""
+
+    store: Store
+    data_dir: Path
+    base_model_dir: Path
+    base_model: str
+    """Fingerprint of the base model."""
+    policy: PolicySettings = field(default_factory=PolicySettings)
+    rounds: RoundSettings = field(default_factory=RoundSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    gate: GateSettings = field(default_factory=GateSettings)
+    prepare_version: Callable[[int], None] = lambda version: None
+    """Called before a promotion: loads the version beside the live one, or raises AdapterRefused."""
+    on_pointer_moved: Callable[[], None] = lambda: None
+    """Called after a promotion was committed."""
+    on_training: Callable[[bool], None] = lambda running: None
+    """Told when a training process starts (True) and ends (False), so that a server beside it can give it room."""
+
+    @property
+    def adapters_dir(self) -> Path:
+        """Where sealed adapters are."""
+        return self.data_dir / "adapters"
+
+    def round_folder(self, round_id: int) -> Path:
+        """A round's folder."""
+        return self.data_dir / "rounds" / str(round_id)

@@ -1,0 +1,68 @@
+"""What a round writes to the store in one transaction each, under the fence of the claim that holds it."""
+
+from typing import Any
+
+from feedback_store import rounds, versions
+from feedback_store.connection import Connection
+from feedback_store.records import Round
+from trainer.job import Job
+from trainer.selection import Selection
+
+
+def freeze(
+    connection: Connection,
+    held: Round,
+    chosen: Selection,
+    live_version: int,
+    counts: dict[str, int],
+    settings: dict[str, Any],
+) -> None:
+    """Freeze the ids and begin training, in one transaction."""
+    rounds.freeze_selection(connection, held.round_id, held.fence, list(chosen.frozen))
+    rounds.advance(
+        connection,
+        held.round_id,
+        held.fence,
+        "training",
+        method=chosen.method,
+        reference_version=live_version,
+        selection=counts,
+        settings=held.settings | settings,
+    )
+
+
+def add_version(connection: Connection, held: Round, job: Job, found: dict[str, Any], passed: bool) -> int:
+    """Add the candidate (or the rejected one) and name it in the round, in one transaction; return its number."""
+    added = versions.add_candidate(
+        connection,
+        base_model=job.base_model,
+        adapter_sha256=found["adapter_sha256"],
+        parent=job.live_version,
+        method=job.method,
+        round_id=held.round_id,
+        gate_report=found["report"],
+        metrics=found["metrics"],
+        state="candidate" if passed else "rejected",
+    )
+    rounds.advance(
+        connection, held.round_id, held.fence, "gating", candidate_version=added.version, gate_report=found["report"]
+    )
+    return added.version
+
+
+def promote(connection: Connection, held: Round, version: int, reference: int) -> str:
+    """Make the version live and end the round, in one transaction; when another version went live meanwhile, the gate's
+    comparison no longer holds, and it stays a candidate."""
+    live = versions.live_version(connection).version
+    if live == reference:
+        reason = f"version {version} passed its gate and is live"
+        versions.promote(connection, version, actor="trainer", reason=f"round {held.round_id} passed its gate")
+    elif live == version:  # a resumed round
+        reason = f"version {version} is live"
+    else:
+        reason = (
+            f"version {version} passed its gate against version {reference}, but version {live} went live meanwhile; "
+            "it waits for an admin"
+        )
+    rounds.advance(connection, held.round_id, held.fence, "published", reason=reason)
+    return reason
