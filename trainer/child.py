@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 _GRACE_S = 2.0
 """How long a process that was told to stop may finish its step before it is killed."""
 _REASON_LINES = 3
+_REASON_CHARACTERS = 600
 
 
 class TrainingProcess:
@@ -145,8 +146,4 @@ def _last_lines(path: Path) -> str:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    return (
-        " | ".join(line.strip() for line in lines if line.strip())[-600:]
-        if len(lines) <= _REASON_LINES
-        else (" | ".join(line.strip() for line in lines[-_REASON_LINES:])[-600:])
-    )
+    return " | ".join(line.strip() for line in lines[-_REASON_LINES:])[-_REASON_CHARACTERS:]

@@ -2,9 +2,9 @@
 
     claim ─► select and freeze ─► write the folder ─► child: train, seal, gate ─► publish (and promote)
 
-The round's row is the truth: every write carries the fence of this supervisor's claim, so that one that slept past its
-lease is refused. A round whose supervisor died is claimed again and goes on from its folder: from the start of its training,
-or from the gate when its adapter is sealed. After `_MOST_CLAIMS` it fails, so that a poisonous round cannot loop.
+The round's row is the truth: every write carries the fence of this supervisor's claim, so that one that slept past
+its lease is refused. A round whose supervisor died is claimed again and goes on from its folder: from the start of its
+training, or from the gate when its adapter is sealed. After `_MOST_CLAIMS` it fails: no round may loop for ever.
 """
 
 import logging
@@ -24,7 +24,7 @@ from trainer import transactions
 from trainer.child import TrainingProcess, threads_for
 from trainer.context import TrainerContext
 from trainer.evidence import other_prompts, read_evidence
-from trainer.job import JOB_FILE, Job, read_job, remove_texts, write_job
+from trainer.job import CANCEL_FILE, JOB_FILE, Job, read_job, remove_texts, write_job
 from trainer.readiness import Readiness, judge_readiness
 from trainer.selection import Usable, select, usable
 from trainer.settings import GateSettings, LoraSettings, TrainingSettings
