@@ -11,7 +11,9 @@ _STATEMENTS: dict[tuple[str, str, bool], Any] = {}
 
 def insert_if_new(connection: Connection, table: Table, values: dict[str, Any]) -> bool:
     """Insert the row; False when one with the same key is there already (it stays as it was)."""
-    return bool(connection.execute(_statement(connection, table), values).rowcount)
+    if connection.dialect.name == "postgresql":
+        return connection.execute(_statement(connection, table, returning=True), values).first() is not None
+    return connection.execute(_statement(connection, table), values).rowcount == 1
 
 
 def insert_all_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
@@ -26,8 +28,9 @@ def insert_feedback(connection: Connection, table: Table, values: dict[str, Any]
         statement = _statement(connection, table, returning=True)
         number: int | None = connection.execute(statement, values).scalar_one_or_none()
         return number
+    # On SQLite the last row's number costs nothing, while RETURNING is a second step through the driver.
     result = connection.execute(_statement(connection, table), values)
-    return int(result.lastrowid) if result.rowcount else None
+    return int(result.lastrowid) if result.rowcount == 1 else None
 
 
 def _statement(connection: Connection, table: Table, *, returning: bool = False) -> Any:

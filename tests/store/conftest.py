@@ -1,0 +1,182 @@
+"""A store to test against: on SQLite always, on PostgreSQL where the machine has a server's programs."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feedback_store import feedback, raters, replies, versions
+from feedback_store.records import Comparison, FeedbackAck, NewFeedback, Reply, Sampling
+from feedback_store.store import Store
+
+BASE_MODEL = "tiny-base"
+PROMPT = ({"role": "user", "content": "What is a lighthouse for?"},)
+
+
+def postgres_programs() -> Path | None:
+    """The newest folder with a PostgreSQL server, Debian's or the one on the path."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    on_path = shutil.which("initdb")
+    if found:
+        return found[-1].parent
+    return Path(on_path).resolve().parent if on_path else None
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """A throw-away PostgreSQL on a socket in a folder of its own, run by an ordinary user; the URL of its databases."""
+    programs = postgres_programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL server's programs on this machine (Debian: apt-get install postgresql)")
+    # Short: a socket's path has at most 107 bytes. Not pytest's: an ordinary user may not enter root's folders.
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    user: dict[str, Any] = {}
+    if os.geteuid() == 0:  # the server refuses to run as root
+        user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+        shutil.chown(folder, "nobody", "nogroup")
+    run = {"check": True, "cwd": folder, "env": {"PATH": os.defpath, "LC_ALL": "C"}, "capture_output": True, **user}
+    data = folder / "data"
+    subprocess.run(
+        [programs / "initdb", "-D", data, "-U", "thumbwise", "-A", "trust", "-E", "UTF8", "--no-sync"], **run
+    )
+    options = f"-c listen_addresses='' -k {folder} -c fsync=off -c max_connections=60 -c shared_buffers=16MB"
+    subprocess.run([programs / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"], **run)
+    try:
+        yield f"postgresql://thumbwise@/{{database}}?host={folder}"
+    finally:
+        subprocess.run([programs / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop"], **run)
+        shutil.rmtree(folder)
+
+
+DATABASE_NUMBERS = count(1)
+
+
+def new_postgres_database(server: str, template: str = "template1") -> str:
+    """Make a database, a copy of the template, and return its URL."""
+    import psycopg
+
+    name = f"test_{next(DATABASE_NUMBERS)}"
+    with psycopg.connect(server.format(database="postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")  # type: ignore[call-overload]
+    return server.format(database=name)
+
+
+BACKENDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
+
+
+@pytest.fixture(params=BACKENDS)
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, once on each backend."""
+    if request.param == "postgresql":
+        return new_postgres_database(request.getfixturevalue("postgres_server"))
+    return f"sqlite:///{tmp_path}/data/thumbwise.db"
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A closed SQLite store with version 1 live, to copy: quicker than making the tables for every test."""
+    path = tmp_path_factory.mktemp("template") / "thumbwise.db"
+    with Store.open(f"sqlite:///{path}") as opened:
+        opened.write(versions.bootstrap, BASE_MODEL)
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> str:
+    """The same on PostgreSQL: the name of its database."""
+    url = new_postgres_database(postgres_server)
+    with Store.open(url) as opened:
+        opened.write(versions.bootstrap, BASE_MODEL)
+    return url.removeprefix("postgresql://thumbwise@/").partition("?")[0]
+
+
+@pytest.fixture(params=BACKENDS)
+def live_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a store with version 1 live, once on each backend."""
+    if request.param == "postgresql":
+        template = request.getfixturevalue("postgres_template")
+        return new_postgres_database(request.getfixturevalue("postgres_server"), template)
+    shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "thumbwise.db")
+    return f"sqlite:///{tmp_path}/thumbwise.db"
+
+
+@pytest.fixture
+def store(live_url: str) -> Iterator[Store]:
+    """An open store with version 1 live, once on each backend."""
+    with Store.open(live_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """The URL of a store on SQLite with version 1 live."""
+    shutil.copy(sqlite_template, tmp_path / "thumbwise.db")
+    return f"sqlite:///{tmp_path}/thumbwise.db"
+
+
+@pytest.fixture
+def sqlite_store(sqlite_url: str) -> Iterator[Store]:
+    """An open store on SQLite with version 1 live."""
+    with Store.open(sqlite_url) as opened:
+        yield opened
+
+
+def make_reply(reply_id: str = "reply-1", **changes: Any) -> Reply:
+    """A reply of version 1 with its texts, changed as asked."""
+    values: dict[str, Any] = {
+        "reply_id": reply_id,
+        "policy_version": 1,
+        "adapter_sha256": None,
+        "channel": "web",
+        "rater_id": None,
+        "conversation_id": None,
+        "messages": PROMPT,
+        "rendered_prompt": "<|im_start|>user…",
+        "text": f"the text of {reply_id}",
+        "finish_reason": "stop",
+        "sampling": Sampling(temperature=0.7, top_p=0.95, stop=("\n",), seed=3),
+        "prompt_tokens": 7,
+        "completion_tokens": 5,
+        "logprob_nats": -6.5,
+        "latency_ms": 12.25,
+    }
+    return Reply(**(values | changes))
+
+
+@dataclass
+class Scene:
+    """Short hands for tests that need people, replies and acts before they begin."""
+
+    store: Store
+    keys: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def rater(self, *names: str) -> None:
+        for name in names:
+            self.store.write(raters.ensure_rater, name, "web")
+
+    def reply(self, *names: str, **changes: Any) -> None:
+        for name in names:
+            self.store.write(replies.add_reply, make_reply(name, **changes))
+
+    def comparison(self, name: str, reply_ids: tuple[str, ...], **changes: Any) -> None:
+        for position, reply_id in enumerate(reply_ids):
+            self.reply(reply_id, comparison_id=name, shown_position=position, **changes)
+        rater_id = changes.get("rater_id")
+        self.store.write(replies.add_comparison, Comparison(name, reply_ids, rater_id, None, "web"))
+
+    def act(self, kind: str, rater_id: str, **fields: Any) -> FeedbackAck:
+        channel = fields.pop("channel", "web")
+        act = NewFeedback(kind, rater_id, channel, **fields)  # type: ignore[arg-type]
+        return self.store.write(feedback.add_feedback, act)
+
+
+@pytest.fixture
+def scene(store: Store) -> Scene:
+    return Scene(store)
