@@ -216,6 +216,7 @@ async function giveConsent(given) {
     consent = await writeConsent(rater, given);
     setPreference("consent-later", null);
     announce(given ? "Thank you. Your words are kept from now on." : "Your words are not kept.");
+    if (!by("settings").open) message.focus(); // the button that was pressed is gone
   } catch (problem) {
     by("consent-problem").textContent = `This was not stored. ${problem.message}`;
     by("consent-problem").hidden = false;

@@ -3,7 +3,7 @@
 import { get, post } from "./admin.js";
 import { lineChart } from "./chart.js";
 import { element, fill } from "./dom.js";
-import { gateCard, samplesCard } from "./gate.js";
+import { gateCard, examplesCard } from "./gate.js";
 import { announce, ask, badge, card, when } from "./parts.js";
 import { ENDED } from "./rounds.js";
 
@@ -21,7 +21,7 @@ export function roundView(root, id) {
   return async () => {
     const [round, metrics] = await Promise.all([get(`/v1/rounds/${encodeURIComponent(id)}`), get(`/v1/rounds/${encodeURIComponent(id)}/metrics`)]);
     onChange("head", round, () => fill(head, headOf(round)));
-    onChange("report", round.gate_report, () => fill(report, gateCard(round.gate_report, round.state), samplesCard(round.gate_report)));
+    onChange("report", round.gate_report, () => fill(report, gateCard(round.gate_report, round.state), examplesCard(round.gate_report)));
     onChange("metrics", metrics.data, () => drawCurves(metrics.data));
   };
 

@@ -28,7 +28,7 @@ export function versionsView(root) {
 const canRollBack = (deployments) => deployments.some((move) => move.action !== "bootstrap");
 
 function row(version, live) {
-  const gate = version.gate_report?.verdict ?? version.gate_report?.outcome;
+  const gate = version.gate_report?.outcome;
   return [
     element("strong", {}, String(version.version)), badge(version.state),
     version.parent ? element("span", {}, `version ${version.parent}`, version.round_id && [" by ", element("a", { href: `#/rounds/${version.round_id}` }, `round ${version.round_id}`)]) : "the base model",

@@ -1,14 +1,13 @@
 """A real browser over the real application: only the model is scripted.
 
-The browser is the Chromium of the machine ($CHROMIUM, then the usual names), else Playwright's own; where there is none,
-the tests skip and say so.
+The browser is the Chromium of the machine ($THUMBWISE_CHROMIUM, then the usual names), else Playwright's own; where there is
+none, the tests skip and say so.
 """
 
 import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
-from tests.web.scripted_engine import ScriptedEngine
 
 from bot.web import WebSettings, mount_web_chat
 from feedback_store.dashboard import mount_dashboard
@@ -24,14 +22,15 @@ from feedback_store.store import Store
 from feedback_store.versions import bootstrap
 from serving.api.app import create_app
 from serving.api.context import ApiContext
+from tests.web.parts import ADMIN_TOKEN, Site, Watch
+from tests.web.scripted_engine import ScriptedEngine
 
-ADMIN_TOKEN = "an admin token of the tests"  # noqa: S105 - a test's
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 def find_chromium(playwright: Playwright) -> str | None:
-    """Return the browser to drive: $CHROMIUM, one on the path, or Playwright's own if it is installed."""
-    named = os.environ.get("CHROMIUM")
+    """Return the browser to drive: $THUMBWISE_CHROMIUM, one on the path, or Playwright's own if it is installed."""
+    named = os.environ.get("THUMBWISE_CHROMIUM")
     found = named or next((path for name in CHROMIUM_NAMES if (path := shutil.which(name))), None)
     own = playwright.chromium.executable_path
     return found or (own if Path(own).exists() else None)
@@ -42,25 +41,12 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         executable = find_chromium(playwright)
         if executable is None:
-            pytest.skip("no Chromium: set CHROMIUM to one, install chromium, or run `playwright install chromium`")
+            pytest.skip("no Chromium: set THUMBWISE_CHROMIUM to one, install chromium, or run `playwright install chromium`")
         # --no-sandbox: containers forbid Chromium's own sandbox; the pages under test are ours.
         arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
         browser = playwright.chromium.launch(executable_path=executable, args=arguments)
         yield browser
         browser.close()
-
-
-@dataclass(slots=True)
-class Site:
-    """A running server and its parts."""
-
-    url: str
-    context: ApiContext
-    engine: ScriptedEngine
-
-    @property
-    def store(self) -> Store:
-        return self.context.store
 
 
 def serve(app: FastAPI) -> tuple[uvicorn.Server, threading.Thread, int]:
@@ -81,9 +67,9 @@ def serve(app: FastAPI) -> tuple[uvicorn.Server, threading.Thread, int]:
     return server, thread, server.servers[0].sockets[0].getsockname()[1]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One server a test file; each test is its own rater, because each has a fresh browser context."""
+    """One server for all tests: each test is its own rater, because each begins with an empty browser storage."""
     data = tmp_path_factory.mktemp("site")
     store = Store.open(f"sqlite:///{data / 'thumbwise.db'}")
     store.write(bootstrap, "scripted")
@@ -98,44 +84,55 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     thread.join(30)
 
 
-@dataclass(slots=True)
-class Watch:
-    """What a page must not do; `allowed` are parts of console messages that a test provokes."""
-
-    problems: list[str] = field(default_factory=list)
-    allowed: list[str] = field(default_factory=list)
-
-    def found(self) -> list[str]:
-        return [problem for problem in self.problems if not any(part in problem for part in self.allowed)]
-
-
 @pytest.fixture
 def watch() -> Watch:
     return Watch()
 
 
+@pytest.fixture(scope="session")
+def usual_context(browser: Browser) -> Iterator[BrowserContext]:
+    """The context of tests that ask for nothing special: sharing it keeps the pages' files in its cache."""
+    with browser.new_context() as context:
+        yield context
+
+
 @pytest.fixture
-def open_page(browser: Browser, site: Site, watch: Watch) -> Iterator[Callable[..., Page]]:
-    """Open a path in a fresh context (a new rater); every console error, exception and foreign request is a failure."""
+def open_page(
+    browser: Browser, usual_context: BrowserContext, site: Site, watch: Watch
+) -> Iterator[Callable[..., Page]]:
+    """Open a path as a new rater; every console error, exception and request to elsewhere is a failure."""
+    pages: list[Page] = []
     contexts: list[BrowserContext] = []
 
     def open_one(path: str = "/", **options: Any) -> Page:
-        context = browser.new_context(**options)
-        contexts.append(context)
-        context.set_default_timeout(10_000)
+        context = usual_context
+        if options:
+            context = browser.new_context(**options)
+            contexts.append(context)
         page = context.new_page()
-        note = watch.problems.append
-        page.on("console", lambda message: note(message.text) if message.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: note(f"exception: {error}"))
-        page.on("request", lambda request: None if request.url.startswith(site.url) else note(f"foreign: {request.url}"))
-        page.on("dialog", lambda dialog: (note(f"dialog: {dialog.message}"), dialog.dismiss()))
+        pages.append(page)
+        page.set_default_timeout(10_000)
+        watch_over(page, site.url, watch)
         page.goto(site.url + path)
         return page
 
     yield open_one
+    for page in pages:
+        page.context.set_offline(False)
+        page.evaluate("localStorage.clear()")
+        page.close()
     for context in contexts:
         context.close()
     assert watch.found() == []
+
+
+def watch_over(page: Page, url: str, watch: Watch) -> None:
+    """Note whatever a page of `url` does that no page of ours may do."""
+    note = watch.problems.append
+    page.on("console", lambda message: note(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: note(f"exception: {error}"))
+    page.on("request", lambda sent: None if sent.url.startswith(url) else note(f"foreign: {sent.url}"))
+    page.on("dialog", lambda dialog: (note(f"dialog: {dialog.message}"), dialog.dismiss()))
 
 
 @pytest.fixture
@@ -147,8 +144,11 @@ def chat(open_page: Callable[..., Page]) -> Page:
     return page
 
 
-def say(page: Page, text: str) -> None:
-    """Send a message and wait until its reply is complete."""
-    page.get_by_label("Your message").fill(text)
-    page.get_by_label("Your message").press("Enter")
-    page.locator("#turns > li.assistant:last-child").locator(".rating, .verdict").wait_for()
+@pytest.fixture
+def dashboard(open_page: Callable[..., Page]) -> Page:
+    """The dashboard, signed in."""
+    page = open_page("/dashboard")
+    page.get_by_label("Admin token").fill(ADMIN_TOKEN)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", name="Overview").wait_for()
+    return page

@@ -1,8 +1,8 @@
 """An engine without a model: what it replies is written in the message, so that a browser test says what it needs.
 
-"echo: TEXT" replies TEXT · "slowly" goes on until it is stopped · "queue full" has no place · "cut off" ends by length ·
-anything else gets a numbered reply, so that the two of a comparison differ. Once `gate` is cleared, replies wait for it
-after their first word.
+"echo: TEXT" replies TEXT · "slowly" goes on until it is stopped · "queue full" has no place · "cut off" ends by length
+· anything else gets a numbered reply, so that the two of a comparison differ. Once `gate` is cleared, replies wait for
+it after their first word.
 """
 
 import asyncio

@@ -4,23 +4,11 @@ from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
-from tests.web.conftest import Site, say
 
-from feedback_store.feedback import recent_feedback
-from feedback_store.records import NewFeedback
+from tests.web.parts import Site, agree, newest, say
 
 pytestmark = pytest.mark.browser
 UP, DOWN = "Good reply", "Bad reply"
-
-
-def newest(site: Site, count: int = 1) -> list[NewFeedback]:
-    """Return the last acts, oldest first."""
-    return [feedback.act for feedback in site.store.read(recent_feedback, count)][::-1]
-
-
-def agree(page: Page) -> None:
-    page.get_by_role("button", name="I agree").click()
-    page.locator("#consent-notice").wait_for(state="hidden")
 
 
 def test_a_reply_streams_in_and_the_next_turn_knows_it(chat: Page, site: Site) -> None:
@@ -171,7 +159,9 @@ def test_with_consent_history_comes_back_from_the_server(open_page: Callable[...
     say(page, "And two of these")
     page.get_by_role("button", name="B is better").click()
     chosen = page.locator(".assistant > .prose").last.inner_text()
-    page.evaluate("for (const key of Object.keys(localStorage)) if (key.includes('conversation.')) localStorage.removeItem(key)")
+    page.evaluate(
+        "for (const key of Object.keys(localStorage)) if (key.includes('.conversation.')) localStorage.removeItem(key)"
+    )
     page.reload()
     page.locator("#history button").click()
     expect(page.locator(".said")).to_have_text(["Keep this", "And two of these"])
