@@ -106,6 +106,7 @@ def heartbeat(connection: Connection, round_id: int, fence: int, lease_s: float,
 
 def advance(
     connection: Connection,
+    /,
     round_id: int,
     fence: int,
     state: RoundState,

@@ -36,7 +36,7 @@ def test_a_name_that_is_no_hash_is_never_a_path(tmp_path: Path, name: str) -> No
         adapter_dir(tmp_path, name)
 
 
-def _edit_tensors(directory: Path, edit: Callable[[dict[str, torch.Tensor]], None]) -> None:
+def _edit_tensors(directory: Path, edit: Callable[[dict[str, torch.Tensor]], object]) -> None:
     path = directory / "adapter_model.safetensors"
     tensors = load_file(path)
     edit(tensors)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def policies(base: BaseWeights, tmp_path_factory: pytest.TempPathFactory) -> tup
 def make_engine(base: BaseWeights) -> Iterator[Make]:
     made: list[TorchEngine] = []
 
-    def make(first: PolicyRef = BASE, **settings: int) -> TorchEngine:
+    def make(first: PolicyRef = BASE, **settings: Any) -> TorchEngine:
         made.append(TorchEngine(base, ServingSettings(threads=1, **settings), first))
         return made[-1]
 

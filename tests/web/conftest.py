@@ -1,7 +1,7 @@
 """A real browser over the real application: only the model is scripted.
 
-The browser is the Chromium of the machine ($THUMBWISE_CHROMIUM, then the usual names), else Playwright's own; where there is
-none, the tests skip and say so.
+The browser is the Chromium of the machine ($THUMBWISE_CHROMIUM, then the usual names), else Playwright's own; where
+there is none, the tests skip and say so.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Playwright, sync_playwright
 
 from bot.web import WebSettings, mount_web_chat
 from feedback_store.dashboard import mount_dashboard
@@ -41,7 +41,7 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         executable = find_chromium(playwright)
         if executable is None:
-            pytest.skip("no Chromium: set THUMBWISE_CHROMIUM to one, install chromium, or run `playwright install chromium`")
+            pytest.skip("no Chromium: install it, set THUMBWISE_CHROMIUM, or run `playwright install chromium`")
         # --no-sandbox: containers forbid Chromium's own sandbox; the pages under test are ours.
         arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
         browser = playwright.chromium.launch(executable_path=executable, args=arguments)
@@ -132,7 +132,12 @@ def watch_over(page: Page, url: str, watch: Watch) -> None:
     page.on("console", lambda message: note(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: note(f"exception: {error}"))
     page.on("request", lambda sent: None if sent.url.startswith(url) else note(f"foreign: {sent.url}"))
-    page.on("dialog", lambda dialog: (note(f"dialog: {dialog.message}"), dialog.dismiss()))
+
+    def refuse(dialog: Dialog) -> None:
+        note(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    page.on("dialog", refuse)
 
 
 @pytest.fixture
