@@ -48,7 +48,7 @@ class Thumbwise:
         """Prepare; nothing is sent yet. `http` brings a client of your own (its base URL and limits are then yours)."""
         self.url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {admin_token}"} if admin_token else {}
-        self._retries = retries
+        self.retries = retries
         self._http = http or httpx.Client(base_url=self.url, timeout=timeout, trust_env=False)
         self._http.headers.update(headers)
 
@@ -228,7 +228,7 @@ class Thumbwise:
             try:
                 return self._send_once(call)
             except ThumbwiseError as error:
-                pause_s = self._retries.pause_s(attempt, error, call.repeatable)
+                pause_s = self.retries.pause_s(attempt, error, call.repeatable)
                 if pause_s is None:
                     raise
             time.sleep(pause_s)

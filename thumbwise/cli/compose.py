@@ -1,0 +1,282 @@
+"""The parts put together: store, engine, API, pages and trainer as one process. The one place that knows them all.
+
+Order counts. Up: the port is bound first (a taken one is known before a model is loaded), then the store, the base
+model, the version that the pointer names, the API; the address is noted last. Down: the server stops taking requests
+and lets replies end, the training process is told to stop (its round is taken up again at the next start), then the
+engine and the store are closed.
+"""
+
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from thumbwise.cli.data_folder import load_or_create_token, make_data_dir, remove_server_file, write_server_file
+from thumbwise.cli.logs import log_to
+from thumbwise.cli.say import Failure, to_stderr
+from thumbwise.cli.threads import engine_threads, quiet_openmp
+
+if TYPE_CHECKING:
+    from feedback_store.store import Store
+    from serving.engine.weights import BaseWeights
+    from serving.policies import PolicyFollower
+    from thumbwise.config import Settings
+    from trainer.context import TrainerContext
+
+log = logging.getLogger(__name__)
+
+
+def run_server(settings: "Settings", *, with_trainer: bool, verbose: bool = False) -> None:
+    """Serve until SIGTERM or Ctrl-C. Raises Failure and the errors of the parts, before anything is served."""
+    quiet_openmp()
+    make_data_dir(settings.data_dir)
+    log_to(settings.data_dir / "logs", verbose)
+    with contextlib.ExitStack() as parts, _ended_by_signals():
+        listener = parts.enter_context(contextlib.closing(_listen(settings)))
+        store = parts.enter_context(open_store(settings))
+        base = _open_base(settings)
+        token, token_is_new = _admin_token(settings)
+        engine, follower = _open_engine(settings, store, base, parts)
+        context = _context(settings, store, engine, follower, token)
+        if with_trainer:
+            trainer = _trainer(settings, store, base.directory, base.fingerprint)
+            trainer.prepare_version = follower.prepare
+            trainer.on_pointer_moved = follower.pointer_moved
+            trainer.on_training = _sharing_cores(settings, engine)
+            _start_trainer(trainer, parts)
+        app = _app(settings, context)
+        url = _url_of(listener)
+        write_server_file(settings.data_dir, url)
+        parts.callback(remove_server_file, settings.data_dir)
+        _banner(settings, url, token if token_is_new else None)
+        parts.callback(to_stderr().print, "stopping …")
+        _serve(app, settings, listener)
+
+
+def run_trainer(settings: "Settings", *, verbose: bool = False) -> None:
+    """Run the clock and the rounds until SIGTERM or Ctrl-C. The servers' engines follow the pointer by themselves."""
+    from feedback_store import versions
+    from serving.engine.base_model import fingerprint
+
+    quiet_openmp()
+    make_data_dir(settings.data_dir)
+    log_to(settings.data_dir / "logs", verbose)
+    with contextlib.ExitStack() as parts, _ended_by_signals():
+        store = parts.enter_context(open_store(settings))
+        base_dir = _base_dir(settings)
+        base_model = fingerprint(base_dir)
+        store.write(versions.bootstrap, base_model)
+        _start_trainer(_trainer(settings, store, base_dir, base_model), parts)
+        to_stderr().print(f"rounds run here (schedule: {settings.rounds.schedule or 'by hand'}). Stop with Ctrl-C.")
+        signal.pause()
+
+
+def _trainer(settings: "Settings", store: "Store", base_dir: Path, base_model: str) -> "TrainerContext":
+    """What rounds work with; a server beside them hooks itself in before they start."""
+    from trainer.context import TrainerContext
+
+    return TrainerContext(
+        store=store,
+        data_dir=settings.data_dir,
+        base_model_dir=base_dir,
+        base_model=base_model,
+        policy=settings.policy,
+        rounds=settings.rounds,
+        training=settings.training,
+        lora=settings.lora,
+        gate=settings.gate,
+    )
+
+
+def _start_trainer(context: "TrainerContext", parts: contextlib.ExitStack) -> None:
+    """Start the clock and the supervisor; `parts` stops both."""
+    from trainer.schedule import RoundClock
+    from trainer.supervisor import Supervisor
+
+    supervisor = Supervisor(context)
+    clock = RoundClock(context, supervisor.wake)
+    try:
+        clock.start()
+    except ValueError as error:
+        raise Failure(f"the schedule of rounds cannot be used: {error}") from error
+    parts.callback(clock.close)
+    supervisor.start()
+    parts.callback(supervisor.close)
+
+
+def open_store(settings: "Settings") -> "Store":
+    """Open the store that the settings name: without a URL, SQLite in the data folder."""
+    from feedback_store.errors import Conflict
+    from feedback_store.store import Store
+
+    url = settings.store.url or f"sqlite:///{settings.data_dir / 'thumbwise.db'}"
+    try:
+        return Store.open(url, settings=settings.store)
+    except Conflict as error:
+        raise Failure(
+            f"{error}\nIs another server running over {settings.data_dir}? One process writes a SQLite file; for "
+            "several, set THUMBWISE_STORE_URL to a PostgreSQL."
+        ) from error
+
+
+def _listen(settings: "Settings") -> socket.socket:
+    from serving.api.server import listen
+
+    try:
+        listener = listen(settings.serving)
+    except OSError as error:
+        where = f"{settings.serving.host} port {settings.serving.port}"
+        raise Failure(
+            f"cannot listen at {where}: {error.strerror}; choose another with --port (0: any free)"
+        ) from error
+    return listener
+
+
+def _url_of(listener: socket.socket) -> str:
+    """The address to open in a browser: one of this machine where the server listens at all of them."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{host}:{port}"
+
+
+def _admin_token(settings: "Settings") -> tuple[str, bool]:
+    if settings.admin_token is not None:
+        return settings.admin_token, False
+    return load_or_create_token(settings.data_dir)
+
+
+def _base_dir(settings: "Settings") -> Path:
+    """Find the base model, fetching the bundled one the first time, with its steps shown."""
+    from serving.engine.base_model import resolve_base_model
+
+    console = to_stderr()
+    with console.status("looking for the base model …") as status:
+
+        def step(what: str) -> None:
+            status.update(f"{what} …")
+            if not console.is_terminal:
+                console.print(what)
+
+        return resolve_base_model(settings.policy.base_model, settings.models_dir, step)
+
+
+def _open_base(settings: "Settings") -> "BaseWeights":
+    from serving.engine.weights import BaseWeights
+
+    directory = _base_dir(settings)
+    with to_stderr().status(f"opening {directory.name} …"):
+        return BaseWeights(directory, settings.policy)
+
+
+def _sharing_cores(settings: "Settings", engine: Any) -> Callable[[bool], None]:
+    """Give the training process room: while it runs the engine computes with one thread fewer."""
+
+    def share(training: bool) -> None:
+        engine.use_threads(engine_threads(settings.serving.threads, training=training))
+
+    return share
+
+
+def _open_engine(
+    settings: "Settings", store: "Store", base: "BaseWeights", parts: contextlib.ExitStack
+) -> tuple[Any, "PolicyFollower"]:
+    """Start the engine on the version that the store's pointer names.
+
+    A version whose adapter is refused (a damaged disk) must not keep the chat from starting: the base model is served
+    meanwhile, stamped as version 1, and the log says why.
+    """
+    from feedback_store import versions
+    from serving.engine import AdapterRefused, PolicyRef
+    from serving.engine.torch_engine import TorchEngine
+    from serving.policies import PolicyFollower, policy_of
+
+    adapters_dir = settings.data_dir / "adapters"
+    adapters_dir.mkdir(exist_ok=True, mode=0o700)
+    store.write(versions.bootstrap, base.fingerprint)
+    live = policy_of(store.read(versions.live_version), adapters_dir)
+    try:
+        engine = TorchEngine(base, settings.serving, live)
+    except AdapterRefused as refusal:
+        log.error("version refused at start version=%d reason=%s", live.version, refusal)
+        to_stderr().print(f"[red]version {live.version} cannot be served:[/] {refusal}. The base model serves instead.")
+        engine = TorchEngine(base, settings.serving, PolicyRef(1))
+    parts.callback(engine.close, settings.serving.drain_timeout_s)
+    engine.use_threads(engine_threads(settings.serving.threads, training=False))
+    follower = PolicyFollower(store, engine, adapters_dir)
+    follower.start()
+    parts.callback(follower.close)
+    return engine, follower
+
+
+def _context(settings: "Settings", store: "Store", engine: Any, follower: "PolicyFollower", token: str) -> Any:
+    from feedback_store.raters import load_or_create_key
+    from serving.api import ApiContext
+    from trainer.readiness import readiness
+
+    return ApiContext(
+        store=store,
+        engine=engine,
+        rater_key=settings.rater_key or load_or_create_key(settings.data_dir / "rater.key"),
+        admin_token=token,
+        data_dir=settings.data_dir,
+        policy=settings.policy,
+        serving=settings.serving,
+        privacy=settings.privacy,
+        readiness=lambda: store.read(readiness, settings.rounds, settings.training).as_dict(),
+        on_pointer_moved=follower.pointer_moved,
+        prepare_version=follower.prepare,
+        close_parts=False,
+    )
+
+
+def _app(settings: "Settings", context: Any) -> Any:
+    from bot.web import mount_web_chat
+    from feedback_store.dashboard import mount_dashboard
+    from serving.api import create_app
+
+    app = create_app(context)
+    mount_web_chat(app, settings.web)
+    mount_dashboard(app)
+    return app
+
+
+def _serve(app: Any, settings: "Settings", listener: socket.socket) -> None:
+    from serving.api.server import server_of
+
+    server_of(app, settings.serving).run(sockets=[listener])
+
+
+def _banner(settings: "Settings", url: str, new_token: str | None) -> None:
+    say = to_stderr().print
+    say(f"\n[bold]Thumbwise is up.[/]  chat [link={url}]{url}[/link]   dashboard {url}/dashboard   API {url}/v1")
+    if new_token is not None:
+        say(f"admin token (kept in {settings.data_dir / 'admin.token'}, not shown again): [bold]{new_token}[/]")
+    say("stop with Ctrl-C\n", style="dim")
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Make SIGTERM end the block like Ctrl-C does, so that the parts are closed in order.
+
+    While it serves, uvicorn takes both signals itself, and raises them again when it has ended: by then there is
+    nothing left to interrupt, and a second one during the clean-up must not cut it short.
+    """
+    ending = False
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal ending
+        if not ending:
+            ending = True
+            raise KeyboardInterrupt
+
+    former = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

@@ -1,0 +1,26 @@
+"""Logging, configured here alone: a file that rotates in DATA/logs, and the terminal for what needs a person.
+
+The modules log ids at state changes, never texts, names or tokens.
+"""
+
+import logging
+import logging.handlers
+from pathlib import Path
+
+LARGEST_FILE_BYTES = 5 * 2**20
+OLD_FILES = 3
+
+
+def log_to(folder: Path, verbose: bool) -> None:
+    """Log to `folder`/thumbwise.log from INFO on; to stderr from WARNING on, or from INFO on where `verbose`."""
+    form = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
+    file = logging.handlers.RotatingFileHandler(
+        folder / "thumbwise.log", maxBytes=LARGEST_FILE_BYTES, backupCount=OLD_FILES, encoding="utf-8", delay=True
+    )
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.INFO if verbose else logging.WARNING)
+    for handler in (file, terminal):
+        handler.setFormatter(form)
+    logging.basicConfig(level=logging.INFO, handlers=[file, terminal], force=True)
+    for chatty in ("httpx", "httpcore", "urllib3", "filelock", "apscheduler"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

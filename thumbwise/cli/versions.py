@@ -1,0 +1,94 @@
+"""`thumbwise version …`: what there is, what is live, and the way back."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from thumbwise.cli.connection import connect, json_option, server_options
+from thumbwise.cli.gate_table import outcome_of, print_gate
+from thumbwise.cli.say import FriendlyGroup, local_time, print_json, print_table, to_stdout
+
+if TYPE_CHECKING:
+    from thumbwise.client import Deployment
+
+
+@click.group("version", cls=FriendlyGroup)
+def version_group() -> None:
+    """Look at the policy versions, put one live, take one back."""
+
+
+@version_group.command("list")
+@server_options
+@json_option
+def list_versions(data_dir: Path, url: str | None, as_json: bool) -> None:
+    """List every policy version, the live one marked."""
+    with connect(data_dir, url) as client:
+        found = client.versions()
+    if as_json:
+        print_json([asdict(item) for item in found])
+        return
+    print_table(
+        ["", "version", "state", "parent", "method", "round", "gate", "adapter", "made at"],
+        [
+            ("●" if item.state == "live" else "", item.version, item.state, item.parent, item.method, item.round_id,
+             outcome_of(item.gate_report) if item.gate_report else "", (item.adapter_sha256 or "none")[:12],
+             local_time(item.created_at))
+            for item in found
+        ],
+        "No version yet.",
+    )  # fmt: skip
+
+
+@version_group.command("show")
+@click.argument("version", type=click.IntRange(1))
+@server_options
+@json_option
+def show(version: int, data_dir: Path, url: str | None, as_json: bool) -> None:
+    """Show one policy version and its gate's report."""
+    with connect(data_dir, url) as client:
+        found = client.version(version)
+    if as_json:
+        print_json(asdict(found))
+        return
+    out = to_stdout()
+    out.print(f"[bold]version {found.version}[/] {found.state}, parent {found.parent}, round {found.round_id}")
+    out.print(f"adapter {found.adapter_sha256 or 'none: the base model'}")
+    out.print(f"base model {found.base_model}")
+    if found.gate_report:
+        print_gate(found.gate_report)
+
+
+@version_group.command("promote")
+@click.argument("version", type=click.IntRange(1))
+@click.option("--reason", default="promoted by hand", show_default=True, help="Kept in the deployment log.")
+@click.option("--force", is_flag=True, help="Promote a version that its gate rejected; the log says so.")
+@click.option("--expected-live", type=click.IntRange(1), help="Refuse if another version is live by then.")
+@server_options
+@json_option
+def promote(
+    version: int, reason: str, force: bool, expected_live: int | None, data_dir: Path, url: str | None, as_json: bool
+) -> None:
+    """Make a version live. New replies are of it within a second; none under way is cut off."""
+    with connect(data_dir, url) as client:
+        _print_move(client.promote(version, reason, force=force, expected_live=expected_live), as_json)
+
+
+@version_group.command("rollback")
+@click.option("--reason", default="rolled back by hand", show_default=True, help="Kept in the deployment log.")
+@click.option("--expected-live", type=click.IntRange(1), help="Refuse if another version is live by then.")
+@server_options
+@json_option
+def rollback(reason: str, expected_live: int | None, data_dir: Path, url: str | None, as_json: bool) -> None:
+    """Bring back the version that was live before the present one."""
+    with connect(data_dir, url) as client:
+        _print_move(client.rollback(reason, expected_live=expected_live), as_json)
+
+
+def _print_move(move: "Deployment", as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(move))
+        return
+    forced = " (forced past its gate)" if move.forced else ""
+    to_stdout().print(f"version {move.version} is live{forced}; before it was version {move.from_version}")
