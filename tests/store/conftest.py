@@ -14,6 +14,7 @@ import pytest
 
 from feedback_store import feedback, raters, replies, versions
 from feedback_store.records import Comparison, FeedbackAck, NewFeedback, Reply, Sampling
+from feedback_store.schema import metadata
 from feedback_store.store import Store
 
 BASE_MODEL = "tiny-base"
@@ -41,30 +42,35 @@ def postgres_server() -> Iterator[str]:
     if os.geteuid() == 0:  # the server refuses to run as root
         user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
         shutil.chown(folder, "nobody", "nogroup")
-    run = {"check": True, "cwd": folder, "env": {"PATH": os.defpath, "LC_ALL": "C"}, "capture_output": True, **user}
+
+    def run(program: str, *arguments: str | Path) -> None:
+        environment = {"PATH": os.defpath, "LC_ALL": "C"}
+        command = [programs / program, "-D", data, *arguments]
+        # Not captured through pipes: the server inherits them, and waiting for their end is waiting for its.
+        with (folder / "output").open("wb") as output:
+            subprocess.run(command, check=True, cwd=folder, env=environment, stdout=output, stderr=output, **user)
+
     data = folder / "data"
-    subprocess.run(
-        [programs / "initdb", "-D", data, "-U", "thumbwise", "-A", "trust", "-E", "UTF8", "--no-sync"], **run
-    )
+    run("initdb", "-U", "thumbwise", "-A", "trust", "-E", "UTF8", "--no-sync")
     options = f"-c listen_addresses='' -k {folder} -c fsync=off -c max_connections=60 -c shared_buffers=16MB"
-    subprocess.run([programs / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"], **run)
+    run("pg_ctl", "-w", "-l", folder / "log", "-o", options, "start")
     try:
         yield f"postgresql://thumbwise@/{{database}}?host={folder}"
     finally:
-        subprocess.run([programs / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop"], **run)
+        run("pg_ctl", "-w", "-m", "immediate", "stop")
         shutil.rmtree(folder)
 
 
 DATABASE_NUMBERS = count(1)
 
 
-def new_postgres_database(server: str, template: str = "template1") -> str:
-    """Make a database, a copy of the template, and return its URL."""
+def new_postgres_database(server: str) -> str:
+    """Make an empty database and return its URL."""
     import psycopg
 
     name = f"test_{next(DATABASE_NUMBERS)}"
     with psycopg.connect(server.format(database="postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")  # type: ignore[call-overload]
+        connection.execute(f"CREATE DATABASE {name}")
     return server.format(database=name)
 
 
@@ -89,20 +95,31 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_template(postgres_server: str) -> str:
-    """The same on PostgreSQL: the name of its database."""
+def postgres_database(postgres_server: str) -> str:
+    """The URL of a database with the tables, which the tests use one after another: a database is 300 files."""
     url = new_postgres_database(postgres_server)
-    with Store.open(url) as opened:
-        opened.write(versions.bootstrap, BASE_MODEL)
-    return url.removeprefix("postgresql://thumbwise@/").partition("?")[0]
+    Store.open(url).close()
+    return url
+
+
+def empty_postgres_database(url: str) -> None:
+    """Take every row out and let numbers begin at 1 again."""
+    import psycopg
+
+    tables = ", ".join(metadata.tables)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")
 
 
 @pytest.fixture(params=BACKENDS)
 def live_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a store with version 1 live, once on each backend."""
     if request.param == "postgresql":
-        template = request.getfixturevalue("postgres_template")
-        return new_postgres_database(request.getfixturevalue("postgres_server"), template)
+        url: str = request.getfixturevalue("postgres_database")
+        empty_postgres_database(url)
+        with Store.open(url) as opened:
+            opened.write(versions.bootstrap, BASE_MODEL)
+        return url
     shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "thumbwise.db")
     return f"sqlite:///{tmp_path}/thumbwise.db"
 

@@ -34,7 +34,9 @@ def held(store: Store, **filters: object) -> list[tuple[str, str, object]]:
 
 def test_an_act_comes_back_as_it_went_in(rated: Scene) -> None:
     at = datetime(2026, 11, 21, 12, 0, 0, 250, tzinfo=UTC)
-    act = NewFeedback("thumb", "anna", "web", reply_id="one", thumb="down", reason="too long 😀", idempotency_key="k", created_at=at)  # fmt: skip
+    act = NewFeedback(
+        "thumb", "anna", "web", reply_id="one", thumb="down", reason="long 😀", idempotency_key="k", created_at=at
+    )
     ack = rated.store.write(feedback.add_feedback, act)
     (stored,) = rated.store.read(feedback.history, reply_id="one")
     assert (stored.feedback_id, stored.act) == (ack.feedback_id, act)

@@ -1,4 +1,4 @@
-"""Raters, replies, comparisons and conversations come back as they went in, and what breaks a rule is refused by name."""
+"""Raters, replies, comparisons and conversations come back as they went in; what breaks a rule is refused by name."""
 
 import stat
 from datetime import UTC, datetime, timedelta
