@@ -39,12 +39,13 @@ function row(version, live) {
 }
 
 function promote(version, live) {
-  const rejected = version.state === "rejected";
+  // Also one that was forced before: its state has moved on, its gate has not.
+  const rejected = version.state === "rejected" || ["fail", "inconclusive"].includes(version.gate_report?.outcome);
   ask({
     title: `Promote version ${version.version}?`, button: "Promote", reasonLabel: "Why",
     text: `New replies will be of version ${version.version} within a second; replies under way end on their own version.` +
-      (rejected ? " Its gate rejected it." : ""),
-    forceLabel: rejected ? "Although its gate rejected it" : null,
+      (rejected ? " Its gate did not pass it." : ""),
+    forceLabel: rejected ? "Although its gate did not pass it" : null,
     act: async (reason, force) => {
       await post(`/v1/versions/${version.version}/promote`, { reason, force, expected_live: live?.version ?? null });
       announce(`Version ${version.version} is live.`);
