@@ -48,6 +48,7 @@ format: $(INSTALLED) ## let ruff lay out the code and sort its imports
 	@$(PY) -m ruff format $(CODE)
 
 test: setup lint ## everything that must hold (ARGS="tests/store -k word" for a part)
+	@scripts/postgres.sh
 	@THUMBWISE_CHROMIUM="$$(scripts/browser.sh $(VENV))" $(PY) -m pytest $(ARGS)
 
 bench: setup ## every benchmark; results go to benchmarks/results

@@ -52,7 +52,7 @@ def test_no_file_names_a_registry_or_a_place_on_one_machine() -> None:
     assert not found
 
 
-@pytest.mark.parametrize("script", ["scripts/set_up.sh", "scripts/browser.sh", ".ci/run"])
+@pytest.mark.parametrize("script", ["scripts/set_up.sh", "scripts/browser.sh", "scripts/postgres.sh", ".ci/run"])
 def test_scripts_can_be_run_and_bash_reads_them(script: str) -> None:
     path = ROOT / script
     assert path.stat().st_mode & 0o111, f"{script} is not executable"
