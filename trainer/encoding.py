@@ -40,7 +40,9 @@ class Encoder:
     def encode(self, messages: Sequence[dict[str, str]], reply: ReplyText) -> Encoded:
         """Return the sequence of a stored reply."""
         ids = list(self.tokenizer.encode(reply.text, add_special_tokens=False, split_special_tokens=True))
-        if reply.finish_reason == "stop" and not reply.ended_by_stop_text:
+        # After a stop string the token count alone tells whether the policy had chosen to end as well.
+        chose_to_end = not reply.ended_by_stop_text or reply.completion_tokens == len(ids) + 1
+        if reply.finish_reason == "stop" and chose_to_end:
             ids.append(int(self.tokenizer.eos_token_id))
         return Encoded(self.prompt_ids(messages), tuple(ids))
 

@@ -1,0 +1,118 @@
+"""Whole rounds on the tiny model: a real store, the real training process, the real supervisor."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from feedback_store import rounds, versions
+from serving.adapters import check_adapter
+from tests.trainer.parts import (
+    EASY_ROUNDS,
+    QUICK_TRAINING,
+    MakeHouse,
+    ask,
+    fill_with_feedback,
+    read_round,
+    until,
+)
+from trainer.job import HELD_OUT_FILE, JOB_FILE, LOG_FILE, SEALED_FILE, TRAIN_FILE
+from trainer.supervisor import Supervisor
+
+
+def test_a_kto_round_goes_live_and_a_dpo_round_continues_from_its_adapter(make_house: MakeHouse) -> None:
+    house = make_house()
+    store, context = house.store, house.context
+    store.write(fill_with_feedback, 1)
+    moved: list[int] = []
+    prepared: list[int] = []
+    context.on_pointer_moved = lambda: moved.append(store.read(versions.live_version).version)
+    context.prepare_version = prepared.append
+    first = ask(house)
+    assert Supervisor(context).run_next()
+
+    kto = read_round(store, first)
+    assert kto.state == "published", kto.reason
+    assert (kto.method, kto.reference_version, kto.candidate_version) == ("kto", 1, 2)
+    assert kto.gate_report is not None and kto.gate_report["outcome"] == "pass"
+    assert prepared == [2] and moved == [2]
+    live = store.read(versions.live_version)
+    assert (live.version, live.parent, live.method, live.round_id) == (2, 1, "kto", first)
+    assert live.adapter_sha256 is not None
+    check_adapter(context.adapters_dir / live.adapter_sha256, live.adapter_sha256, context.base_model)
+
+    points = store.read(rounds.metrics, first)
+    assert {"loss", "grad_norm", "reward_margin", "tokens_per_s", "progress"} <= {point.name for point in points}
+    assert max(point.step for point in points) == live.metrics["steps"]
+    frozen = dict(store.read(rounds.selection, first))
+    assert set(frozen.values()) == {"train", "held_out"}
+    assert kto.selection["train"] == live.metrics["rows"]
+
+    folder = context.round_folder(first)
+    assert not (folder / TRAIN_FILE).exists() and not (folder / HELD_OUT_FILE).exists()
+    assert {path.name for path in folder.iterdir()} == {JOB_FILE, SEALED_FILE, LOG_FILE}
+    assert not Supervisor(context).run_next()  # nothing waits
+
+    # The second round: feedback on version 2 alone, pairs, and a gate that nothing can pass.
+    store.write(fill_with_feedback, 2, adapter=live.adapter_sha256)
+    second = ask(house, method="dpo", settings={"gate": {"max_kl_live_nats": 1e-9}})
+    assert Supervisor(context).run_next()
+
+    dpo = read_round(store, second)
+    assert (dpo.state, dpo.method, dpo.reference_version) == ("rejected", "dpo", 2)
+    assert dpo.reason is not None and "KL against the live version" in dpo.reason
+    rejected = store.read(versions.get_version, 3)
+    assert (rejected.state, rejected.parent) == ("rejected", 2)
+    assert store.read(versions.live_version).version == 2
+    assert dpo.gate_report is not None
+    distance = {check["name"]: check["value"] for check in dpo.gate_report["checks"]}
+    # Continued from live: further from the base than from live.
+    assert distance["kl_base"] > distance["kl_live"] > 0
+    assert moved == [2]
+
+
+def test_a_cancelled_round_ends_its_process_and_leaves_no_texts(make_house: MakeHouse) -> None:
+    house = make_house(training=QUICK_TRAINING.model_copy(update={"epochs": 300}))
+    store, context = house.store, house.context
+    store.write(fill_with_feedback, 1)
+    round_id = ask(house)
+    states: list[bool] = []
+    context.on_training = states.append
+    supervisor = Supervisor(context)
+    supervisor.start()
+    until(lambda: store.read(rounds.metrics, round_id))
+    store.write(rounds.cancel_round, round_id, "test")
+    begun = time.monotonic()
+    until(lambda: states == [True, False], 10)
+    until(lambda: not (context.round_folder(round_id) / TRAIN_FILE).exists(), 10)
+    assert time.monotonic() - begun < 5
+    supervisor.close()
+    assert read_round(store, round_id).state == "cancelled"
+    assert [version.version for version in store.read(versions.list_versions)] == [1]
+
+
+def test_a_round_whose_supervisor_stopped_goes_on_from_its_sealed_adapter(make_house: MakeHouse) -> None:
+    house = make_house(rounds=EASY_ROUNDS.model_copy(update={"lease_s": 1.5}))
+    store, context = house.store, house.context
+    store.write(fill_with_feedback, 1)
+    round_id = ask(house)
+    first = Supervisor(context)
+    working = threading.Thread(target=first.run_next)
+    working.start()
+    sealed = context.round_folder(round_id) / SEALED_FILE
+    until(sealed.exists)
+    first.close()
+    working.join()
+    if read_round(store, round_id).state == "published":
+        pytest.skip("the round ended before it could be stopped")
+    adapter = json.loads(sealed.read_text())["adapter_sha256"]
+    metrics = len(store.read(rounds.metrics, round_id))
+
+    second = Supervisor(context)
+    until(second.run_next, 20)  # when the lease has run out
+    ended = read_round(store, round_id)
+    assert ended.state == "published", ended.reason
+    assert ended.fence == 2
+    assert len(store.read(rounds.metrics, round_id)) == metrics, "it trained again"
+    assert store.read(versions.live_version).adapter_sha256 == adapter
