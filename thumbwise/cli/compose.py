@@ -7,6 +7,7 @@ engine and the store are closed.
 """
 
 import contextlib
+import functools
 import logging
 import signal
 import socket
@@ -50,6 +51,7 @@ def run_server(settings: "Settings", *, with_trainer: bool, verbose: bool = Fals
             _start_trainer(trainer, parts)
         app = _app(settings, context)
         url = _url_of(listener)
+        listener.listen(128)  # said to be up from here on: a client that is quick waits, and is not refused
         write_server_file(settings.data_dir, url)
         parts.callback(remove_server_file, settings.data_dir)
         _banner(settings, url, token if token_is_new else None)
@@ -251,7 +253,7 @@ def _serve(app: Any, settings: "Settings", listener: socket.socket) -> None:
 
 
 def _banner(settings: "Settings", url: str, new_token: str | None) -> None:
-    say = to_stderr().print
+    say = functools.partial(to_stderr().print, soft_wrap=True)
     say(f"\n[bold]Thumbwise is up.[/]  chat [link={url}]{url}[/link]   dashboard {url}/dashboard   API {url}/v1")
     if new_token is not None:
         say(f"admin token (kept in {settings.data_dir / 'admin.token'}, not shown again): [bold]{new_token}[/]")

@@ -19,7 +19,7 @@ def print_gate(report: Mapping[str, Any]) -> None:
     out = to_stdout()
     out.print(f"gate: [{COLOURS.get(outcome, 'bold')}]{outcome}[/]")
     if summary := report.get("summary"):
-        out.print(f"  {summary}", markup=False)
+        out.print(f"  {summary}", markup=False, soft_wrap=True)
     checks = report.get("checks") or ()
     rows = [
         (check.get("name"), _spoken(check.get("value")), _spoken(check.get("interval")),

@@ -22,5 +22,5 @@ def log_to(folder: Path, verbose: bool) -> None:
     for handler in (file, terminal):
         handler.setFormatter(form)
     logging.basicConfig(level=logging.INFO, handlers=[file, terminal], force=True)
-    for chatty in ("httpx", "httpcore", "urllib3", "filelock", "apscheduler"):
+    for chatty in ("httpx", "httpcore", "urllib3", "filelock", "apscheduler", "alembic.runtime.plugins"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

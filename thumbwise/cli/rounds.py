@@ -91,7 +91,10 @@ def readiness(data_dir: Path, url: str | None, as_json: bool) -> None:
         print_json(report)
         return
     out = to_stdout()
-    out.print(("[green]ready[/]: " if report.get("ready") else "[yellow]not yet[/]: ") + str(report.get("reason", "")))
+    out.print(
+        ("[green]ready[/]: " if report.get("ready") else "[yellow]not yet[/]: ") + str(report.get("reason", "")),
+        soft_wrap=True,
+    )
     rows = [
         (group, item["name"], f"{item['value']:g}", f"{item['wanted']:g}", "yes" if item["met"] else "no")
         for group, items in (report.get("requirements") or {}).items()
@@ -133,7 +136,7 @@ def _print_round(found: "Round", as_json: bool) -> None:
     candidate = f" → version {found.candidate_version}" if found.candidate_version else ""
     out.print(f"[bold]round {found.round_id}[/] {found.state}, method {found.method or 'auto'}{candidate}")
     if found.reason:
-        out.print(found.reason, markup=False)
+        out.print(found.reason, markup=False, soft_wrap=True)
     counts = {name: value for name, value in found.selection.items() if isinstance(value, int | float)}
     if counts:
         out.print("trained on: " + ", ".join(f"{name} {value:g}" for name, value in counts.items()))

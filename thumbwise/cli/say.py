@@ -53,8 +53,9 @@ def _with_reasons(message: str, body: dict[str, Any]) -> str:
 
 
 def to_stdout() -> Console:
-    """The console for results."""
-    return Console(file=sys.stdout, highlight=False)
+    """The console for results; 120 columns wide where there is no terminal that has a width."""
+    console = Console(file=sys.stdout, highlight=False)
+    return console if console.is_terminal else Console(file=sys.stdout, highlight=False, width=120)
 
 
 def to_stderr() -> Console:

@@ -114,7 +114,7 @@ class Loop:
         story.round_s = time.monotonic() - began
         self._progress.note(
             f"round {story.number}: {story.state}, gate {story.gate.get('outcome', 'not reached')}, "
-            f"in {story.round_s:.0f} s" + (f" ({story.reason})" if story.reason else "")
+            f"in {story.round_s:.0f} s"
         )
         if ended.state == "failed":
             raise DemoFailed(f"round {ended.round_id} failed: {ended.reason}; see {self._server.data_dir / 'logs'}")
@@ -155,7 +155,7 @@ class Loop:
         if len(self.story.fresh.get(live, ())) == wanted:
             return
         with self._progress.task(f"fresh prompts: {what} ({live})", wanted) as advance:
-            replies = await ask_fresh(self._client, self._fresh_prompts, self.plan, advance)
+            replies = await ask_fresh(self._client, self._fresh_prompts, self.plan, live, advance)
         whole = [reply for reply in replies if reply.version == live]
         if len(whole) < wanted:
             whole = await self._measure_again(live, whole)
@@ -172,7 +172,7 @@ class Loop:
         await self._client.promote(version, "demo: the rest of its measurement", force=True)
         try:
             with self._progress.task("fresh prompts: the rest", len(missing) * self.plan.fresh_replies) as advance:
-                replies = await ask_fresh(self._client, missing, self.plan, advance)
+                replies = await ask_fresh(self._client, missing, self.plan, version, advance)
         finally:
             await self._client.promote(live, "demo: measured its predecessor", force=True)
         return [reply for reply in so_far if reply.prompt not in set(missing)] + replies

@@ -73,10 +73,10 @@ def _table(plan: DemoPlan, story: Story, looks: Sequence[Looks]) -> Table:
     prompts = len({reply.prompt for reply in story.fresh[BASE_VERSION]})
     title = f"{prompts} fresh prompts × {plan.fresh_replies} replies, crowd: {plan.crowd.labels}, seed {plan.seed}"
     table = Table(title=title, title_justify="left")
-    columns = ["version", "win rate against base [95 %]", "words", "finished", "under 3 words", "perplexity", "KL nats"]
+    columns = ["version", "win rate [95 %]", "words", "finished", "under 3 words", "perplexity", "KL nats"]
     columns += ["phrase"] * bool(plan.crowd.poison_share)
     for column in columns:
-        table.add_column(column, justify="left" if column == "version" else "right")
+        table.add_column(column, justify="left" if column == "version" else "right", no_wrap=True)
     for item in looks:
         gate = next((one.gate for one in story.rounds if one.candidate_version == item.version), {})
         name = "base" if item.version == BASE_VERSION else f"version {item.version}"

@@ -14,6 +14,8 @@ Advance = Callable[[], None]
 EXAMINER = "examiner"
 """Asks the fresh prompts. Gives no consent and no thumb, so nothing of it can be trained on."""
 
+MEASURING = 1_000
+
 
 async def give_consents(client: AsyncThumbwise, turns: Sequence[Turn]) -> None:
     """Have every rater of these turns agree to their words being kept."""
@@ -70,11 +72,12 @@ def seen_by_raters(answers: Sequence[Answer]) -> list[SeenReply]:
 
 
 async def ask_fresh(
-    client: AsyncThumbwise, prompts: Sequence[str], plan: DemoPlan, advance: Advance
+    client: AsyncThumbwise, prompts: Sequence[str], plan: DemoPlan, version: int, advance: Advance
 ) -> list[FreshReply]:
-    """Ask every fresh prompt `plan.fresh_replies` times. Each reply says which version wrote it.
+    """Ask every fresh prompt `plan.fresh_replies` times, of the live `version`. Each reply says which one wrote it.
 
-    Every version is asked with the same seeds, as far as batching lets a seed mean anything.
+    Every version draws with seeds of its own: with equal ones its replies would begin as the base's do, and the win
+    rate would no longer be that of independent replies.
     """
     gate = asyncio.Semaphore(plan.concurrency)
 
@@ -87,7 +90,7 @@ async def ask_fresh(
                 temperature=plan.temperature,
                 top_p=plan.top_p,
                 max_tokens=plan.max_tokens,
-                seed=_seed(plan, 0, place),
+                seed=_seed(plan, MEASURING + version, place),
             )
         advance()
         return FreshReply(prompt, answer.text, answer.choices[0].finish_reason, answer.policy_version)
@@ -97,5 +100,5 @@ async def ask_fresh(
 
 
 def _seed(plan: DemoPlan, part: int, place: int) -> int:
-    """A seed of its own for every draw: part 0 measures, part r is round r."""
-    return plan.seed * 10_000_000 + part * 100_000 + place
+    """A seed of its own for every draw: part r is round r, part 1,000 + v measures version v."""
+    return plan.seed * 1_000_000_000 + part * 100_000 + place
