@@ -42,7 +42,7 @@ def create_app(context: ApiContext) -> FastAPI:
     app = FastAPI(title="Thumbwise", version=_version(), docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.context = context
     for router in ROUTERS:
-        app.include_router(router)
+        app.router.routes.extend(router.routes)  # flat: including a router would match in two steps
     add_error_handlers(app)
     document(app)
     app.add_middleware(

@@ -45,17 +45,28 @@ def parse_body(raw: bytes, model: type[Body]) -> Body:
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        problem = _problem(error)
     if problem["type"] == "json_invalid":
         problem = _named_problem(raw, model) or problem
-    param = ".".join(str(part) for part in problem["loc"] if not _is_union_tag(part)) or None
+    param = ".".join(_field_path(problem)) or None
     message = f"{param}: {problem['msg']}" if param else f"the body is not as wanted: {problem['msg']}"
     raise ApiError(400, message, param=param, code=problem["type"])
 
 
-def _is_union_tag(part: int | str) -> bool:
-    """A union puts the name of the branch it tried into the path, which is no field."""
-    return isinstance(part, str) and (part in {"str", "constrained-str"} or part.startswith("list["))
+def _problem(error: ValidationError) -> Any:
+    """Pick the first problem; where several forms of one field were tried, that of the form that fitted furthest."""
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    path = _field_path(problems[0])
+    return max((one for one in problems if _field_path(one)[: len(path)] == path), key=lambda one: len(one["loc"]))
+
+
+def _field_path(problem: Any) -> list[str]:
+    """Return where a problem lies. A union puts the name of the form it tried into the path, which is no field."""
+    return [
+        str(part)
+        for part in problem["loc"]
+        if isinstance(part, int) or not (part in ("str", "constrained-str") or part.startswith("list["))
+    ]
 
 
 def _named_problem(raw: bytes, model: type[BaseModel]) -> Any:
@@ -67,7 +78,7 @@ def _named_problem(raw: bytes, model: type[BaseModel]) -> Any:
         value = json.loads(raw)
         model.model_validate(value)
     except ValidationError as error:
-        return error.errors(include_url=False, include_context=False, include_input=False)[0]
+        return _problem(error)
     except (ValueError, RecursionError):
         return None
     return None

@@ -22,6 +22,16 @@ from serving.api.bodies import (
 from serving.settings import PolicySettings
 
 MODEL_NAME = "thumbwise"
+
+
+def _only_a_bool(value: Any) -> Any:
+    """Python holds 0 and False for equal, JSON does not."""
+    if value is not None and not isinstance(value, bool):
+        raise ValueError("wanted false or null")
+    return value
+
+
+No = Annotated[Literal[False], BeforeValidator(_only_a_bool)]
 Zero = Annotated[float, Field(ge=0, le=0)]
 StopText = Annotated[str, StringConstraints(pattern=NO_NUL, min_length=1, max_length=64)]
 MOST_METADATA_KEYS = 16
@@ -142,7 +152,7 @@ class ChatBody(StrictBody):
     # Neutral values only.
     frequency_penalty: Zero | None = None
     presence_penalty: Zero | None = None
-    logprobs: Literal[False] | None = None
+    logprobs: No | None = None
     top_logprobs: Zero | None = None
     logit_bias: Annotated[dict[str, int], Field(max_length=0)] | None = None
     tools: Annotated[list[Any], Field(max_length=0)] | None = None
@@ -152,8 +162,8 @@ class ChatBody(StrictBody):
     store: bool | None = None
     service_tier: Literal["auto", "default"] | None = None
     parallel_tool_calls: bool | None = None
-    prompt_cache_key: Annotated[str, StringConstraints(max_length=256)] | None = None
-    safety_identifier: Annotated[str, StringConstraints(max_length=256)] | None = None
+    prompt_cache_key: Annotated[str, StringConstraints(pattern=NO_NUL, max_length=256)] | None = None
+    safety_identifier: Annotated[str, StringConstraints(pattern=NO_NUL, max_length=256)] | None = None
 
     def prompt(self, policy: PolicySettings) -> tuple[Message, ...]:
         """Return the messages a reply answers, led by the policy's own system prompt if they bring none."""

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from feedback_store.errors import Conflict, NotFound, Refused, StoreUnavailable
 from serving.engine import AdapterRefused, PromptTooLong, QueueFull
@@ -92,7 +93,10 @@ def add_error_handlers(app: FastAPI) -> None:
     """Make `app` answer every exception as `as_api_error` says."""
 
     async def answer(request: Request, error: Exception) -> Response:
-        return as_api_error(error).response()
+        refusal = as_api_error(error)
+        if refusal.status == 405:  # the framework names the methods of the first route on this path alone
+            refusal.headers["allow"] = ", ".join(_methods_on(app, request))
+        return refusal.response()
 
     known = (
         ApiError, NotFound, Conflict, Refused, StoreUnavailable, QueueFull, PromptTooLong, AdapterRefused,
@@ -100,6 +104,11 @@ def add_error_handlers(app: FastAPI) -> None:
     )  # fmt: skip
     for kind in known:
         app.add_exception_handler(kind, answer)
+
+
+def _methods_on(app: FastAPI, request: Request) -> list[str]:
+    matching = (route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in matching for method in getattr(route, "methods", None) or ()})
 
 
 def _parameter_error(error: RequestValidationError) -> ApiError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -30,7 +30,15 @@ JSON_LINES, PARQUET = "application/x-ndjson", "application/vnd.apache.parquet"
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 """Beyond these a time cannot be moved between zones."""
 
-Time = Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST)]
+
+def _written_out(value: str) -> str:
+    """A bare number would be read as seconds since 1970; whoever sends one rather mistook the parameter."""
+    if "T" not in value.upper():
+        raise ValueError("wanted a time like 2026-01-31T00:00:00Z")
+    return value
+
+
+Time = Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST), BeforeValidator(_written_out)]
 FormatQuery = Annotated[Format, Query(description="Which columns: trl's unpaired preference, preference, or SFT.")]
 _FILES: dict[int | str, dict[str, Any]] = {
     200: {
@@ -73,6 +81,8 @@ async def import_feedback(request: Request, format: FormatQuery) -> Response:
     Rows that are known add nothing. 400 with the report beside the error when a row is bad; `param` names the first.
     """
     lines = (await request.body()).splitlines()
+    if not lines:
+        raise ApiError(400, "the body is empty: wanted a JSON object a line", param="body", code="empty_body")
     report = await context_of(request).store.write_async(import_jsonl, format, lines)
     if report.bad_rows:
         first = report.errors[0]

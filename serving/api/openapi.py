@@ -126,7 +126,13 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
     if (path, method) in ANSWERS:
         responses["200"]["content"] = _json(ANSWERS[path, method])
     if (path, method) == ("/v1/chat/completions", "post"):
-        events = {"schema": {"type": "string", "description": "chat.completion.chunk events, then [DONE]"}}
+        events = {
+            "schema": {
+                "type": "object",
+                "description": "An event of the stream; the last one is [DONE].",
+                "properties": {"data": {"type": "string", "description": "A chat.completion.chunk as JSON."}},
+            }
+        }
         responses["200"]["content"]["text/event-stream"] = events
         responses["200"]["headers"] = {
             "x-policy-version": {"description": "The version that wrote this reply.", "schema": {"type": "string"}}

@@ -1,0 +1,67 @@
+"""schemathesis over the whole document, as the admin: no request gets a 500, and no answer breaks the document's word.
+
+Bounded so that it fits into every test run: few examples a route, the same ones each time.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.config import SchemathesisConfig
+
+from benchmarks.word_engine import WordEngine
+from feedback_store.store import Store
+from feedback_store.versions import bootstrap
+from serving.api import ApiContext, create_app
+from tests.serving.conftest import ADMIN_TOKEN
+
+EXAMPLES = 5
+
+no_store_yet: Any = None
+"""The document is read when tests are collected; the store is opened when they run."""
+CONTEXT = ApiContext(
+    store=no_store_yet,
+    engine=WordEngine(),
+    rater_key=b"k" * 32,
+    admin_token=ADMIN_TOKEN,
+    data_dir=Path(),
+    extra_hosts=("testserver",),
+    close_parts=False,
+)
+APP = create_app(CONTEXT)
+CONFIG = SchemathesisConfig.from_dict(
+    {
+        "generation": {"deterministic": True, "no-shrink": True, "with-security-parameters": False},
+        "auth": {"openapi": {"admin": {"bearer": ADMIN_TOKEN}}},
+        # The document cannot say what settings limit (n, max_tokens), nor that a vote is exactly one act.
+        "checks": {"positive_data_acceptance": {"enabled": False}},
+    }
+)
+schema = schemathesis.openapi.from_asgi("/openapi.json", APP, config=CONFIG)
+
+
+@schemathesis.serializer("application/x-ndjson")
+def one_line(context, value):
+    return str(value).encode("utf-8", "surrogatepass")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stored(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("schema")
+    with Store.open(f"sqlite:///{folder / 'thumbwise.db'}") as store:
+        store.write(bootstrap, "words")
+        CONTEXT.store = store
+        yield
+
+
+@pytest.fixture(autouse=True)
+def started():
+    CONTEXT.stopping = False  # schemathesis ends the application's lifespan after each route
+
+
+@schema.parametrize()
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_every_answer_is_as_the_document_says(case):
+    case.call_and_validate()
