@@ -29,6 +29,7 @@ class Store:
 
     def __init__(self, databases: Databases, settings: StoreSettings) -> None:
         self._databases = databases
+        self._closed = False
         self._writer = Writer(
             databases.writer, group_max=settings.group_commit_max, busy_timeout_s=settings.busy_timeout_s
         )
@@ -61,6 +62,7 @@ class Store:
 
     def close(self) -> None:
         """Commit what waits and close every connection."""
+        self._closed = True
         self._writer.close()
         self._readers.shutdown()
         self._databases.close()
@@ -71,9 +73,9 @@ class Store:
         return self._databases.writer.dialect.name
 
     @property
-    def group_commit_ratio(self) -> float:
-        """Writes per commit so far; 1 when nothing was shared, 0 before the first commit."""
-        return self._writer.writes / self._writer.commits if self._writer.commits else 0.0
+    def commits(self) -> int:
+        """Commits of writes since the store was opened; fewer than writes, for writes that wait together share one."""
+        return self._writer.commits
 
     def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn(connection, …)` on the writing thread, and return its result when it is committed.
@@ -100,13 +102,15 @@ class Store:
         loop = asyncio.get_running_loop()
         try:
             reading = loop.run_in_executor(self._readers, lambda: self.read(fn, *args, **kwargs))
-        except RuntimeError as error:
+        except RuntimeError as error:  # the threads are gone
             raise StoreUnavailable("the store is closed") from error
         return await reading
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A reading connection for as long as the block lasts: for long, lazily read results such as an export."""
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
         try:
             with self._databases.readers.connect() as connection, connection.begin():
                 yield connection

@@ -56,8 +56,6 @@ class Writer:
         self._gate = threading.Lock()
         self._closed = False
         self.commits = 0
-        """Commits so far; with `writes`, how well writes share them."""
-        self.writes = 0
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -137,7 +135,6 @@ class Writer:
             _acknowledge(group)
             return waiting
         self.commits += 1
-        self.writes += len(group)
         _acknowledge(group)
         return []
 

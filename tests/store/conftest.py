@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from feedback_store import feedback, raters, replies, versions
 from feedback_store.records import Comparison, FeedbackAck, NewFeedback, Reply, Sampling
 from feedback_store.schema import metadata
 from feedback_store.store import Store
+from feedback_store.writer import forget
 
 BASE_MODEL = "tiny-base"
 PROMPT = ({"role": "user", "content": "What is a lighthouse for?"},)
@@ -52,7 +54,7 @@ def postgres_server() -> Iterator[str]:
 
     data = folder / "data"
     run("initdb", "-U", "thumbwise", "-A", "trust", "-E", "UTF8", "--no-sync")
-    options = f"-c listen_addresses='' -k {folder} -c fsync=off -c max_connections=60 -c shared_buffers=16MB"
+    options = f"-c listen_addresses='' -k {folder} -c fsync=off -c autovacuum=off -c max_connections=60"
     run("pg_ctl", "-w", "-l", folder / "log", "-o", options, "start")
     try:
         yield f"postgresql://thumbwise@/{{database}}?host={folder}"
@@ -95,40 +97,28 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_database(postgres_server: str) -> str:
-    """The URL of a database with the tables, which the tests use one after another: a database is 300 files."""
-    url = new_postgres_database(postgres_server)
-    Store.open(url).close()
-    return url
+def postgres_store(postgres_server: str) -> Iterator[Store]:
+    """One open store on PostgreSQL, which the tests use one after another: a database is 300 files."""
+    with Store.open(new_postgres_database(postgres_server)) as opened:
+        yield opened
 
 
-def empty_postgres_database(url: str) -> None:
-    """Take every row out and let numbers begin at 1 again."""
-    import psycopg
-
-    tables = ", ".join(metadata.tables)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")
+def begin_again(connection: Connection) -> None:
+    """Take every row out, let numbers begin at 1 again, and make version 1."""
+    connection.exec_driver_sql(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY")
+    forget(connection)
+    versions.bootstrap(connection, BASE_MODEL)
 
 
 @pytest.fixture(params=BACKENDS)
-def live_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a store with version 1 live, once on each backend."""
-    if request.param == "postgresql":
-        url: str = request.getfixturevalue("postgres_database")
-        empty_postgres_database(url)
-        with Store.open(url) as opened:
-            opened.write(versions.bootstrap, BASE_MODEL)
-        return url
-    shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "thumbwise.db")
-    return f"sqlite:///{tmp_path}/thumbwise.db"
-
-
-@pytest.fixture
-def store(live_url: str) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest) -> Store:
     """An open store with version 1 live, once on each backend."""
-    with Store.open(live_url) as opened:
-        yield opened
+    if request.param == "postgresql":
+        opened: Store = request.getfixturevalue("postgres_store")
+        opened.write(begin_again)
+        return opened
+    opened = request.getfixturevalue("sqlite_store")
+    return opened
 
 
 @pytest.fixture
@@ -197,3 +187,9 @@ class Scene:
 @pytest.fixture
 def scene(store: Store) -> Scene:
     return Scene(store)
+
+
+@pytest.fixture
+def sqlite_scene(sqlite_store: Store) -> Scene:
+    """For what is decided before a database is asked."""
+    return Scene(sqlite_store)

@@ -14,6 +14,15 @@ from tests.store.conftest import Scene
 
 @pytest.fixture
 def rated(scene: Scene) -> Scene:
+    return set_up(scene)
+
+
+@pytest.fixture
+def rated_on_sqlite(sqlite_scene: Scene) -> Scene:
+    return set_up(sqlite_scene)
+
+
+def set_up(scene: Scene) -> Scene:
     """Two raters, a reply, and a comparison of three."""
     scene.rater("anna", "ben")
     scene.reply("one")
@@ -122,8 +131,9 @@ def test_acts_without_a_key_are_each_stored(rated: Scene) -> None:
     ],
 )
 def test_an_act_that_breaks_a_rule_is_refused_by_field(
-    rated: Scene, kind: str, fields: dict[str, object], field: str
+    rated_on_sqlite: Scene, kind: str, fields: dict[str, object], field: str
 ) -> None:
+    rated = rated_on_sqlite
     with pytest.raises(Refused) as refused:
         rated.act(kind, "anna", **fields)
     assert refused.value.field == field

@@ -44,7 +44,8 @@ def claimed(store: Store, state: RoundState = "selecting") -> Round:
 
 
 @pytest.mark.parametrize("before", STATES)
-def test_a_round_goes_only_where_the_table_says(store: Store, before: RoundState) -> None:
+def test_a_round_goes_only_where_the_table_says(sqlite_store: Store, before: RoundState) -> None:
+    store = sqlite_store
     for after in STATES:
         found = claimed(store, before)
         if after in NEXT_STATES[before]:
