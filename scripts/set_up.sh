@@ -45,12 +45,13 @@ require_python() {
   echo "$found"
 }
 
-# step NUMBER "what" COMMAND…: run it, say how long it took; its output is shown on a terminal and when it fails.
+# step NUMBER "what" COMMAND…: run it, say how long it took. Its output is shown when it fails; that of the downloads (2
+# and 3) also as it goes, on a terminal, for their progress bars.
 step() {
   local number="$1" what="$2" began=$SECONDS log
   shift 2
   say "[$number/4] $what …"
-  if [[ -t 1 ]]; then
+  if [[ -t 1 && $number == [23] ]]; then
     "$@"
   else
     log="$(mktemp)"

@@ -1,7 +1,10 @@
 """What may stand in the tree: nothing large, nothing of one machine, no address of a package registry."""
 
 import re
+import shutil
 import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -104,3 +107,32 @@ def test_make_help_says_what_every_target_is_for() -> None:
     phony = re.search(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)
     assert phony is not None
     assert set(phony[1].split()) == set(re.findall(r"^([a-z-]+):.*## ", makefile, flags=re.MULTILINE))
+
+
+def test_the_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
+    """An installed Thumbwise (a container, say) has its pages, migrations and texts, as the checkout has."""
+    source = tmp_path / "source"
+    packages = ("bot", "feedback_store", "serving", "thumbwise", "trainer")
+    tracked = [path.relative_to(ROOT) for path in tracked_files()]
+    wanted = {str(path) for path in tracked if path.parts[0] in packages}
+    for path in [*wanted, "pyproject.toml", "README.md", "LICENSE"]:
+        target = source / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / path, target)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        tmp_path,
+        source,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("thumbwise-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert wanted - set(archive.namelist()) == set()
