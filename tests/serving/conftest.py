@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 from starlette.testclient import TestClient
 
-from benchmarks.word_engine import WordEngine
+from benchmarks._word_engine import WordEngine
 from feedback_store.store import Store
 from feedback_store.versions import add_candidate, bootstrap
 from serving.api import ApiContext, create_app

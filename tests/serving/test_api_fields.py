@@ -79,7 +79,7 @@ def module_admin(tmp_path_factory):
     """One application for all these cases: none of them stores anything."""
     from starlette.testclient import TestClient
 
-    from benchmarks.word_engine import WordEngine
+    from benchmarks._word_engine import WordEngine
     from feedback_store.store import Store
     from feedback_store.versions import bootstrap
     from serving.settings import ServingSettings

@@ -11,7 +11,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.config import SchemathesisConfig
 
-from benchmarks.word_engine import WordEngine
+from benchmarks._word_engine import WordEngine
 from feedback_store.store import Store
 from feedback_store.versions import bootstrap
 from serving.api import ApiContext, create_app

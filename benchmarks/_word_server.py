@@ -1,4 +1,4 @@
-"""The real application over a real store, with the engine of words: `python -m benchmarks.word_server --data DIR`.
+"""The real application over a real store, with the engine of words: `python -m benchmarks._word_server --data DIR`.
 
 Prints one line of JSON, {"port": …}, when it listens. What it serves is `create_app` as in production; only the model
 is missing, so that it starts at once and a vote's cost is the vote's alone.
@@ -8,7 +8,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.word_engine import WordEngine
+from benchmarks._word_engine import WordEngine
 from feedback_store.raters import load_or_create_key
 from feedback_store.settings import StoreSettings
 from feedback_store.store import Store
