@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from serving.engine.base_model import choose_device, load_model, load_tokenizer
+from serving.engine.base_model import choose_device, choose_dtype, load_model, load_tokenizer
 from serving.settings import PolicySettings
 from trainer.encoding import Encoder
 from trainer.job import Job
@@ -33,14 +33,15 @@ class Policies:
 
     @classmethod
     def open(cls, job: Job, candidate_sha256: str | None = None) -> "Policies":
-        """Load the base model (float32 on a CPU, bfloat16 on a GPU) and put the adapters on it.
+        """Load the frozen base model in training.dtype and put the adapters, always float32, on it.
 
         The candidate starts as the sealed adapter `candidate_sha256` when given (a resumed gate), else as live's.
         """
         from peft import PeftModel, get_peft_model
 
-        device = choose_device(PolicySettings(device=job.device))
-        dtype = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+        settings = PolicySettings(device=job.device, dtype=job.training.dtype)
+        device = choose_device(settings)
+        dtype = choose_dtype(settings, device)
         base_dir = Path(job.base_model_dir)
         tokenizer = load_tokenizer(base_dir)
         base = load_model(base_dir, dtype).to(device)

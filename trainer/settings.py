@@ -88,6 +88,9 @@ class TrainingSettings(BaseModel):
     """Gradients are clipped to this norm."""
     max_tokens: int = Field(default=512, ge=16)
     """Longest prompt plus completion trained on; longer rows are dropped, counted and reported."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the frozen base weights; the adapter is always float32. auto: bfloat16 where the device has it natively, which
+    halves the time of a step and learnt as much here."""
     threads: int = Field(default=0, ge=0)
     """Torch threads of the training process. 0: cores − 1, at least 1."""
     niceness: int = Field(default=15, ge=0, le=19)

@@ -115,7 +115,7 @@ def trainer_arguments(job: Job, folder: Path, policies: Policies, rows: int) -> 
         "max_length": None,  # rows that are too long are dropped beforehand, counted and reported
         "precompute_ref_log_probs": True,
         "use_cpu": device.type == "cpu",
-        "bf16": policies.model.dtype == torch.bfloat16,
+        "bf16": policies.model.dtype == torch.bfloat16 and device.type == "cuda",  # no casts on a CPU: weights are bf16
         "gradient_checkpointing": False,
         "dataloader_pin_memory": device.type == "cuda",
         "seed": job.seed,
