@@ -13,6 +13,8 @@ const REASONS = {
 const NOTE_LENGTH = 500;
 const CORRECTION_LENGTH = 8000;
 
+let hinted = false; // whether this page has said that reasons need consent
+
 /** "too_long,wrong: what else the rater wrote", or null when nothing was said. */
 export function reasonText(codes, note) {
   const said = [codes.join(","), note.trim()].filter(Boolean).join(": ");
@@ -76,11 +78,32 @@ export function ratingRow(reply, context) {
   }
 
   async function vote(thumb) {
-    if (thumb) openReasons(thumb);
+    if (thumb) askWhy(thumb);
     else panel.hidden = true;
     if (await store({ thumb, reason: null }, { thumb })) {
       context.announce(thumb ? `Rated as a ${thumb === "up" ? "good" : "bad"} reply.` : "Your rating is taken back.");
     } else panel.hidden = true;
+  }
+
+  function askWhy(thumb) {
+    panel.hidden = true;
+    if (context.consented()) openReasons(thumb);
+    else if (!hinted) {
+      hinted = true; // once is enough: the vote itself counts without it
+      offerConsent("Your vote counts. Why you gave it can be kept, too, if you agree to that.", thumbs[thumb]);
+    }
+  }
+
+  /** Say what needs consent, with the way to it; `back` gets the focus when the offer is turned down. */
+  function offerConsent(text, back) {
+    const close = () => {
+      panel.hidden = true;
+      back.focus();
+    };
+    fill(panel, element("p", {}, text), element("div", { class: "choices" },
+      element("button", { type: "button", class: "button small", on: { click: context.askConsent } }, "Settings and privacy"),
+      element("button", { type: "button", class: "button quiet small", on: { click: close } }, "Not now")));
+    reveal();
   }
 
   function openReasons(thumb) {
@@ -95,7 +118,7 @@ export function ratingRow(reply, context) {
       } },
     }, label));
     const note = element("input", { type: "text", maxLength: NOTE_LENGTH, value: said.note, "aria-label": "A note, if you like",
-      placeholder: context.consented() ? "A note, if you like" : "A note (kept only if you agreed)" });
+      placeholder: "A note, if you like" });
     const sendReason = () => {
       const reason = reasonText(REASONS[thumb].map(([code]) => code).filter((code) => chosen.has(code)), note.value);
       return store({ thumb, reason }, { thumb, ...(reason ? { reason } : {}) });
@@ -115,11 +138,7 @@ export function ratingRow(reply, context) {
 
   function openCorrection() {
     if (!context.consented()) {
-      fill(panel, element("p", {}, "A better answer is text of yours: it can only be kept and learned from if you agree to that."),
-        element("div", { class: "choices" },
-          element("button", { type: "button", class: "button", on: { click: context.askConsent } }, "Settings and privacy"),
-          element("button", { type: "button", class: "button quiet", on: { click: () => { panel.hidden = true; better.focus(); } } }, "Cancel")));
-      reveal();
+      offerConsent("A better answer is text of yours: it can only be kept and learned from if you agree to that.", better);
       return;
     }
     const box = element("textarea", { rows: 6, maxLength: CORRECTION_LENGTH, value: reply.correction ?? reply.text,

@@ -3,21 +3,24 @@
 import { get } from "./admin.js";
 import { element, fill } from "./dom.js";
 import { render } from "./markdown.js";
-import { badge, card, table, when } from "./parts.js";
+import { badge, card, onlyChanges, table, when } from "./parts.js";
 
 export function feedbackView(root) {
-  let drawn = null;
+  const change = onlyChanges();
+  const place = element("div", { class: "opened" });
+  const latest = element("div");
   return async () => {
     const { data } = await get("/v1/feedback/recent?limit=50");
-    const newest = JSON.stringify(data.map((act) => act.feedback_id));
-    if (newest === drawn) return; // an opened reply stays open
-    drawn = newest;
-    const place = element("div");
-    fill(root, element("h1", {}, "Feedback"), place, card("Latest", table("Latest feedback", ["When", "Act", "Said", "Channel", "Rater", ""],
+    if (!root.hasChildNodes()) fill(root, element("h1", {}, "Feedback"), place, latest);
+    change("acts", data, () => draw(data));
+  };
+
+  function draw(data) {
+    fill(latest, card("Latest", table("Latest feedback", ["When", "Act", "Said", "Channel", "Rater", ""],
       data.map((act) => [when(act.created_at), act.kind, said(act), act.channel, element("span", { class: "mono", title: "A keyed hash, never a name" }, act.rater_id.slice(0, 8)),
         act.reply_id && element("button", { type: "button", class: "button", on: { click: () => showReply(place, act.reply_id) } }, "Reply")]),
       "Nobody has rated a reply yet.")));
-  };
+  }
 }
 
 function said(act) {

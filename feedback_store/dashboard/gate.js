@@ -4,7 +4,7 @@ import { get } from "./admin.js";
 import { spoken } from "./chart.js";
 import { element } from "./dom.js";
 import { render } from "./markdown.js";
-import { badge, card, table } from "./parts.js";
+import { badge, card, sentence, table } from "./parts.js";
 import { percent } from "./statistics.js";
 
 const WORDS = { pass: "pass", fail: "fail", inconclusive: "too little evidence" };
@@ -15,7 +15,7 @@ export function gateCard(report, state) {
     return card("The gate", element("p", { class: "nothing" }, nothing));
   }
   const rows = report.checks.map((check) => [
-    element("span", {}, check.name.replaceAll("_", " "), !check.hard && element("span", { class: "soft" }, " (warns only)")),
+    element("span", {}, sentence(check.name), !check.hard && element("span", { class: "soft" }, " (warns only)")),
     valueWithInterval(check), threshold(check.threshold), badge(check.outcome, WORDS[check.outcome]),
     element("span", { class: "wide" }, check.reason),
   ]);
@@ -39,7 +39,9 @@ function sampleLine({ sample, against }) {
 
 function textsTable(texts) {
   if (!texts?.candidate || !texts?.live) return null;
-  const rows = Object.keys(texts.candidate).map((name) => [name.replaceAll("_", " "), spoken(texts.live[name]), spoken(texts.candidate[name])]);
+  // All of them are shares but the length.
+  const say = (name, value) => (name === "median_words" || typeof value !== "number" ? spoken(value) : percent(value, 1));
+  const rows = Object.keys(texts.candidate).map((name) => [sentence(name), say(name, texts.live[name]), say(name, texts.candidate[name])]);
   return table("What the replies are like", ["The replies", "Live", "Candidate"], rows, "");
 }
 

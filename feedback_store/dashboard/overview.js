@@ -3,15 +3,21 @@
 import { get } from "./admin.js";
 import { spoken } from "./chart.js";
 import { element, fill } from "./dom.js";
-import { badge, card, figure, progress } from "./parts.js";
+import { badge, card, figure, onlyChanges, progress } from "./parts.js";
 import { percent, wilson } from "./statistics.js";
 
 const GROUPS = { common: "For every round", kto: "To learn from thumbs (KTO)", dpo: "To learn from choices (DPO)" };
 
 export function overviewView(root) {
+  const change = onlyChanges();
+  const parts = [element("div"), element("div"), element("div")];
   return async () => {
     const [status, readiness] = await Promise.all([get("/v1/status"), get("/v1/readiness")]);
-    fill(root, element("h1", {}, "Overview"), figures(status), readinessCard(readiness), serverCard(status));
+    if (!root.hasChildNodes()) fill(root, element("h1", {}, "Overview"), parts);
+    change("figures", [status.live, status.counts], () => fill(parts[0], figures(status)));
+    change("readiness", readiness, () => fill(parts[1], readinessCard(readiness)));
+    const { serving_version: serving, loaded_versions: loaded, uptime_s: uptime, stopping } = status;
+    change("server", [serving, loaded, Math.floor(uptime / 60), stopping], () => fill(parts[2], serverCard(status)));
   };
 }
 
@@ -22,7 +28,7 @@ function figures({ live, counts }) {
     figure("Live version", live ? String(live.version) : "none", live && (live.adapter_sha256 ? `adapter ${live.adapter_sha256.slice(0, 8)}` : "the base model")),
     figure("Replies", counts.replies.toLocaleString("en"), `${counts.raters.toLocaleString("en")} raters`),
     figure("Thumbs", thumbs.toLocaleString("en"), `${counts.up.toLocaleString("en")} up, ${counts.down.toLocaleString("en")} down`),
-    figure("Thumbs up", interval ? percent(counts.up / thumbs) : "–", interval ? `${percent(interval[0])} to ${percent(interval[1])} (95 %)` : "no thumbs yet"),
+    figure("Thumbs up", interval ? percent(counts.up / thumbs) : "–", interval ? `95 % interval ${(100 * interval[0]).toFixed(0)} to ${percent(interval[1])}` : "no thumbs yet"),
     figure("Comparisons judged", counts.verdicts.toLocaleString("en"), `${counts.ties} ties, ${counts.both_bad} both bad`),
     figure("Better answers", counts.corrections.toLocaleString("en"), "written by raters"));
 }

@@ -5,13 +5,42 @@ import { element, fill } from "./dom.js";
 const RELATIVE = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 const UNITS = [["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1]];
 
-/** A time as "3 minutes ago", exact on hover. */
+const TICK_MS = 10_000;
+
+/** A time as "3 minutes ago", exact on hover; it goes on counting by itself. */
 export function when(iso) {
   if (!iso) return element("span", { class: "soft" }, "–");
-  const date = new Date(iso);
-  const seconds = (date - Date.now()) / 1000;
+  return element("time", { dateTime: iso, title: new Date(iso).toLocaleString() }, ago(iso));
+}
+
+function ago(iso) {
+  const seconds = (new Date(iso) - Date.now()) / 1000;
   const [unit, size] = UNITS.find(([, length]) => Math.abs(seconds) >= length) ?? UNITS.at(-1);
-  return element("time", { dateTime: iso, title: date.toLocaleString() }, RELATIVE.format(Math.round(seconds / size), unit));
+  return RELATIVE.format(Math.round(seconds / size), unit);
+}
+
+setInterval(() => {
+  for (const time of document.querySelectorAll("time")) time.textContent = ago(time.dateTime);
+}, TICK_MS);
+
+/** A name of ours as a person writes it: "kl_live" → "KL live", "grad_norm" → "Grad norm". */
+export function sentence(name) {
+  const words = String(name).replaceAll("_", " ").replace(/\bkl\b/g, "KL").replace(/\bauc\b/g, "AUC").replace(/ per s$/, " per second");
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
+/**
+ * Make a function (part, value, draw) that draws only what has changed since it was last asked about that part: focus
+ * and selection in the rest of a page survive the next look at the server.
+ */
+export function onlyChanges() {
+  const seen = new Map();
+  return (part, value, draw) => {
+    const text = JSON.stringify(value ?? null);
+    if (seen.get(part) === text) return;
+    seen.set(part, text);
+    draw();
+  };
 }
 
 const TONES = {

@@ -4,18 +4,21 @@ import { get, post } from "./admin.js";
 import { lineChart } from "./chart.js";
 import { element, fill } from "./dom.js";
 import { gateCard, examplesCard } from "./gate.js";
-import { announce, ask, badge, card, when } from "./parts.js";
+import { announce, ask, badge, card, onlyChanges, sentence, when } from "./parts.js";
 import { ENDED } from "./rounds.js";
 
+// The curves that tell most come first; one that is not named here comes last.
+const CURVES = ["loss", "reward_margin", "accuracy", "kl_nats", "reward_up", "reward_down", "entropy_nats", "grad_norm", "learning_rate", "tokens_per_s"];
 const STEPS = ["requested", "selecting", "training", "gating", "published"];
 
 export function roundView(root, id) {
   const head = element("div");
-  const curves = card("Live curves", element("p", { class: "nothing" }, "The first point comes with the first training step."));
+  const progress = element("progress", { max: 1, value: 0, hidden: true, "aria-label": "How far the training is" });
+  const curves = card("Live curves", progress, element("p", { class: "nothing" }, "The first point comes with the first training step."));
   const charts = element("div", { class: "charts" });
   const byName = new Map();
   const report = element("div", { class: "content" });
-  const drawn = {}; // what is on screen: a part is drawn again only when it changed, so that a selection survives
+  const onChange = onlyChanges();
   fill(root, head, curves, report);
 
   return async () => {
@@ -25,18 +28,16 @@ export function roundView(root, id) {
     onChange("metrics", metrics.data, () => drawCurves(metrics.data));
   };
 
-  function onChange(part, value, draw) {
-    const text = JSON.stringify(value ?? null);
-    if (drawn[part] === text) return;
-    drawn[part] = text;
-    draw();
-  }
-
   function drawCurves(points) {
-    const series = Map.groupBy ? Map.groupBy(points, (point) => point.name) : grouped(points);
-    for (const [name, found] of series) {
+    const series = grouped(points);
+    const place = (name) => (CURVES.includes(name) ? CURVES.indexOf(name) : CURVES.length);
+    const done = series.get("progress");
+    progress.hidden = !done;
+    if (done) progress.value = Math.max(...done.map((point) => point.value));
+    series.delete("progress");
+    for (const [name, found] of [...series].sort(([one], [other]) => place(one) - place(other))) {
       if (!byName.has(name)) {
-        byName.set(name, lineChart(name.replaceAll("_", " ")));
+        byName.set(name, lineChart(sentence(name)));
         charts.append(byName.get(name).node);
         if (!charts.isConnected) curves.lastChild.replaceWith(charts);
       }
@@ -58,7 +59,7 @@ function headOf(round) {
     ["Begun", when(round.started_at)], ["Ended", when(round.ended_at)],
     ["Trained from", round.reference_version ? `version ${round.reference_version}` : "–"],
     ["Candidate", round.candidate_version ? `version ${round.candidate_version}` : "–"],
-    ...Object.entries(round.selection ?? {}).filter(([, value]) => typeof value !== "object").map(([name, value]) => [name.replaceAll("_", " "), String(value)]),
+    ...Object.entries(round.selection ?? {}).filter(([, value]) => typeof value !== "object").map(([name, value]) => [sentence(name), String(value)]),
   ];
   return element("div", { class: "content" },
     element("div", { class: "head" }, element("h1", {}, `Round ${round.round_id}`), badge(round.state),

@@ -2,13 +2,18 @@
 
 import { get, post } from "./admin.js";
 import { element, fill } from "./dom.js";
-import { announce, ask, badge, card, table, when } from "./parts.js";
+import { announce, ask, badge, card, onlyChanges, table, when } from "./parts.js";
 
 export const ENDED = new Set(["published", "rejected", "failed", "cancelled"]);
 
 export function roundsView(root) {
+  const change = onlyChanges();
   return async () => {
     const { data } = await get("/v1/rounds");
+    change("rounds", data, () => draw(data));
+  };
+
+  function draw(data) {
     const open = data.some((round) => !ENDED.has(round.state));
     const rows = data.map((round) => [
       element("a", { href: `#/rounds/${round.round_id}` }, `Round ${round.round_id}`), badge(round.state), (round.method ?? "auto").toUpperCase(),
@@ -19,7 +24,7 @@ export function roundsView(root) {
       element("button", { type: "button", class: "button primary", disabled: open, title: open ? "A round is under way" : "", on: { click: askForRound } }, "Start a round"))),
     card("All rounds", table("Rounds", ["Round", "State", "Method", "Candidate", "Asked for", "Why it ended"], rows,
       "No round yet. One starts when there is enough feedback (see the overview) or when you start it.")));
-  };
+  }
 }
 
 function askForRound() {

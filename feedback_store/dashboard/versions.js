@@ -3,15 +3,16 @@
 
 import { get, post } from "./admin.js";
 import { element, fill } from "./dom.js";
-import { announce, ask, badge, card, table, when } from "./parts.js";
+import { announce, ask, badge, card, onlyChanges, table, when } from "./parts.js";
 
 export function versionsView(root) {
-  let drawn = null;
+  const change = onlyChanges();
   return async () => {
     const [{ data: versions }, { data: deployments }] = await Promise.all([get("/v1/versions"), get("/v1/deployments?limit=30")]);
-    const state = JSON.stringify([versions, deployments]);
-    if (state === drawn) return; // a dialog or a selection is not pulled away
-    drawn = state;
+    change("all", [versions, deployments], () => draw(versions, deployments));
+  };
+
+  function draw(versions, deployments) {
     const live = versions.find((version) => version.state === "live");
     const newestFirst = [...versions].sort((a, b) => b.version - a.version);
     fill(root,
@@ -22,7 +23,7 @@ export function versionsView(root) {
       card("Moves of the live pointer", table("Moves", ["When", "Act", "Version", "By", "Reason"], deployments.map((move) => [
         when(move.at), move.action.replace("rollback", "roll back") + (move.forced ? " (forced)" : ""),
         move.from_version ? `${move.from_version} → ${move.version}` : String(move.version), move.actor, element("span", { class: "wide" }, move.reason)]), "Nothing has moved yet.")));
-  };
+  }
 }
 
 const canRollBack = (deployments) => deployments.some((move) => move.action !== "bootstrap");

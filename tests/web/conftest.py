@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Playwright, expect, sync_playwright
 
 from bot.web import WebSettings, mount_web_chat
 from feedback_store.dashboard import mount_dashboard
@@ -25,6 +25,9 @@ from serving.api.context import ApiContext
 from tests.web.parts import ADMIN_TOKEN, Site, Watch
 from tests.web.scripted_engine import ScriptedEngine
 
+PATIENCE_MS = 20_000
+"""How long a condition is waited for: far more than it takes, because the machine may be busy with other things."""
+expect.set_options(timeout=PATIENCE_MS)
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -111,7 +114,7 @@ def open_page(
             contexts.append(context)
         page = context.new_page()
         pages.append(page)
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE_MS)
         watch_over(page, site.url, watch)
         page.goto(site.url + path)
         return page

@@ -39,7 +39,7 @@ GATE_REPORT = {
     "examples": [
         {
             "prompt_reply_id": "seeded-0",
-            "before": "There are many ways to make tea, and each has its own **history**. First, one might consider the",
+            "before": "There are many ways to make tea, and each has its own **history**. First, one might",
             "after": "Boil water, pour it over the leaves, wait three minutes.",
         },
         {"prompt_reply_id": None, "before": "<b>before</b>", "after": ""},
@@ -68,11 +68,12 @@ def seed(connection: Connection) -> Round:
 
 def curve(round_id: int, steps: range) -> list[RoundMetric]:
     """Return points that look like a round's."""
-    values = {
-        "loss": lambda step: 0.2 + 0.5 * math.exp(-step / 9) + 0.02 * math.sin(step * 2.3),
-        "kl_nats": lambda s: s * 0.11,
-    }
-    return [RoundMetric(round_id, step, name, value(step)) for name, value in values.items() for step in steps]
+    points = []
+    for step in steps:
+        loss = 0.2 + 0.5 * math.exp(-step / 9) + 0.02 * math.sin(step * 2.3)
+        values = {"loss": loss, "kl_nats": step * 0.11, "progress": step / 40}
+        points += [RoundMetric(round_id, step, name, value) for name, value in values.items()]
+    return points
 
 
 def _reply(number: int, rater_id: str) -> Reply:
@@ -80,7 +81,8 @@ def _reply(number: int, rater_id: str) -> Reply:
     return Reply(
         reply_id=f"seeded-{number}", policy_version=1, adapter_sha256=None, channel="web", rater_id=rater_id,
         conversation_id=f"seeded-conversation-{number}", messages=(question,), rendered_prompt="", text="Boil water.",
-        finish_reason="stop", sampling=Sampling(), prompt_tokens=8, completion_tokens=4, logprob_nats=-2.0, latency_ms=9.0,
+        finish_reason="stop", sampling=Sampling(), prompt_tokens=8, completion_tokens=4, logprob_nats=-2.0,
+        latency_ms=9.0,
     )  # fmt: skip
 
 
