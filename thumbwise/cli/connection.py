@@ -17,6 +17,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 SERVER_FILE = "server.json"
 TOKEN_FILE = "admin.token"
 DEFAULT_URL = "http://127.0.0.1:8080"
+PERSON_WAITS = 2
+"""Repeats of a request while somebody waits at the terminal: about a second."""
 
 
 def data_option(function: F) -> F:
@@ -48,8 +50,9 @@ def json_option(function: F) -> F:
 def connect(data_dir: Path, url: str | None) -> "Thumbwise":
     """Return a client of the server that `url` or the data folder names, with the admin's token where it is known."""
     from thumbwise.client import Thumbwise
+    from thumbwise.client.retries import Retries
 
-    return Thumbwise(url or server_url(data_dir), admin_token(data_dir))
+    return Thumbwise(url or server_url(data_dir), admin_token(data_dir), retries=Retries(PERSON_WAITS))
 
 
 def server_url(data_dir: Path) -> str:
