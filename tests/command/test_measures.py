@@ -76,7 +76,7 @@ def story() -> Story:
     told = RoundStory(
         1, 1, 1, up=3, down=2, phrase_share=0.0, state="rejected", candidate_version=2, forced=True, gate=gate
     )
-    return Story([told], {1: replies(1, LONG, LONG), 2: replies(2, GOOD, "[red]Put it on the table[/].")}, seconds=61.0)
+    return Story([told], {1: replies(1, LONG, LONG), 2: replies(2, "[red]Put it on the table[/].", GOOD)}, seconds=61.0)
 
 
 def test_the_results_are_printed_and_written_whole(story: Story, tmp_path: Path) -> None:
