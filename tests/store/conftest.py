@@ -97,9 +97,15 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_store(postgres_server: str) -> Iterator[Store]:
-    """One open store on PostgreSQL, which the tests use one after another: a database is 300 files."""
-    with Store.open(new_postgres_database(postgres_server)) as opened:
+def postgres_url(postgres_server: str) -> str:
+    """One database, which the tests use one after another: a database is 300 files."""
+    return new_postgres_database(postgres_server)
+
+
+@pytest.fixture(scope="session")
+def postgres_store(postgres_url: str) -> Iterator[Store]:
+    """An open store on it."""
+    with Store.open(postgres_url) as opened:
         yield opened
 
 

@@ -286,7 +286,8 @@ CANDIDATES = [{"reply_id": "a", "completion": said("1")}, {"reply_id": "b", "com
 def test_a_bad_row_is_named_by_line_and_field_and_nothing_is_imported(
     sqlite_store: Store, format: Format, row: Any, field: str
 ) -> None:
-    good: dict[str, Any] = {"unpaired": GOOD, "preference": PAIR, "sft": GOOD, "events": EVENT}[format]
+    examples: dict[str, dict[str, Any]] = {"unpaired": GOOD, "preference": PAIR, "sft": GOOD, "events": EVENT}
+    good = examples[format]
     before = sqlite_store.read(feedback.counts)
     report = sqlite_store.write(exports.import_rows, format, [good, row, good])
     assert (report.rows, report.added, report.bad_rows) == (3, 0, 1)
@@ -296,7 +297,7 @@ def test_a_bad_row_is_named_by_line_and_field_and_nothing_is_imported(
 
 
 def test_lines_that_are_no_json_are_bad_rows_and_empty_ones_are_passed_over(sqlite_store: Store) -> None:
-    lines = [json.dumps(GOOD), "", "  \n", "{", b"\xff\xfe", '{"label": NaN}', "[" * 100_000]
+    lines: list[str | bytes] = [json.dumps(GOOD), "", "  \n", "{", b"\xff\xfe", '{"label": NaN}', "[" * 100_000]
     report = sqlite_store.write(exports.import_jsonl, "unpaired", lines)
     assert (report.rows, report.added, report.bad_rows) == (5, 0, 4)
     assert [error.line for error in report.errors] == [4, 5, 6, 7]

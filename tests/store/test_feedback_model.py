@@ -119,7 +119,7 @@ class FeedbackMachine(RuleBasedStateMachine):
 
 def test_what_the_store_says_is_what_a_dict_says(sqlite_template: Path) -> None:
     FeedbackMachine.template = sqlite_template
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         FeedbackMachine,
         settings=settings(
             max_examples=8, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)

@@ -79,7 +79,7 @@ def test_the_half_of_a_write_that_fails_is_undone(rated: Store) -> None:
         raters.ensure_rater(connection, "ghost", "web")
         raise LookupError("half way")
 
-    async def storm() -> list[object]:
+    async def storm() -> tuple[object, ...]:
         return await asyncio.gather(
             rated.write_async(raters.ensure_rater, "before", "web"),
             rated.write_async(half),
