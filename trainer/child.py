@@ -120,10 +120,6 @@ def child_environment(threads: int, folder: Path) -> dict[str, str]:
         "HF_DATASETS_OFFLINE": "1",
         "HF_HOME": str(folder / "cache"),
         "TMPDIR": str(_scratch(folder)),
-        # glibc returns and takes back large blocks at every step otherwise: 15 % of a step's time.
-        "MALLOC_MMAP_MAX_": "0",
-        "MALLOC_TRIM_THRESHOLD_": "68719476736",
-        "MALLOC_TOP_PAD_": "268435456",
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 
+from serving.engine.allocator import keep_freed_memory
 from serving.engine.base_model import choose_device, choose_dtype, load_model, load_tokenizer
 from serving.settings import PolicySettings
 from trainer.encoding import Encoder
@@ -42,6 +43,8 @@ class Policies:
         settings = PolicySettings(device=job.device, dtype=job.training.dtype)
         device = choose_device(settings)
         dtype = choose_dtype(settings, device)
+        if device.type == "cpu":
+            keep_freed_memory()
         base_dir = Path(job.base_model_dir)
         tokenizer = load_tokenizer(base_dir)
         base = load_model(base_dir, dtype).to(device)

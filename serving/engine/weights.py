@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from serving.adapters import AdapterConfig, check_adapter, read_adapter_config
 from serving.engine import AdapterRefused, PolicyRef
+from serving.engine.allocator import keep_freed_memory
 from serving.engine.base_model import (
     choose_device,
     choose_dtype,
@@ -37,6 +38,8 @@ class BaseWeights:
         self.directory = directory
         self.device = choose_device(settings)
         self.dtype = choose_dtype(settings, self.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.fingerprint = fingerprint(directory)
         self.tokenizer = load_tokenizer(directory)
         self.renderer = PromptRenderer(self.tokenizer, settings.system_prompt)
