@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.concurrency import run_in_threadpool
 
 from serving.api import chat, consent, conversations, exchange, feedback, health, records, rounds, versions
@@ -13,7 +14,7 @@ from serving.api.middleware import IMPORT_LIMIT_BYTES, Guard, is_wildcard
 from serving.api.openapi import document
 
 ROUTERS = (
-    feedback.router,  # first: routes are tried in order, and a click storm meets this one
+    feedback.router,
     chat.router,
     health.router,
     consent.router,
@@ -23,6 +24,9 @@ ROUTERS = (
     versions.router,
     exchange.router,
 )
+
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
+"""The framework's own would put names from queries and values from bodies into traces."""
 
 
 def create_app(context: ApiContext) -> FastAPI:
@@ -39,7 +43,9 @@ def create_app(context: ApiContext) -> FastAPI:
         finally:
             await stop(context)
 
-    app = FastAPI(title="Thumbwise", version=_version(), docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="Thumbwise", version=_version(), docs_url=None, redoc_url=None, lifespan=lifespan, telemetry=NO_TELEMETRY
+    )
     app.state.context = context
     for router in ROUTERS:
         app.router.routes.extend(router.routes)  # flat: including a router would match in two steps
@@ -51,6 +57,7 @@ def create_app(context: ApiContext) -> FastAPI:
         any_address=is_wildcard(context.serving.host),
         metrics=context.metrics,
         body_limits={"/v1/import": IMPORT_LIMIT_BYTES},
+        lanes={("POST", "/v1/feedback"): feedback.give_feedback},
     )
     return app
 

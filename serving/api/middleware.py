@@ -1,19 +1,25 @@
 """What stands before every route, in one plain ASGI layer: Host, Origin, body size, security headers, request counts.
 
-Plain ASGI, because a layer built on request and response objects costs more than the whole vote behind it. A server on
+Plain ASGI, because a layer built on request and response objects costs more than the whole vote behind it; and a route
+that a click storm meets has a lane of its own from here, past the framework's layers (measured: 330 → 240 µs a vote).
+A server on
 a home machine is reached by every page its user visits: the Host check stops DNS rebinding (a name that an attacker
 points at 127.0.0.1), the Origin check stops another site's form or script from voting or promoting.
 """
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from urllib.parse import urlsplit
 
+from prometheus_client import Counter
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.api.errors import ApiError
+from serving.api.errors import ApiError, as_api_error
 from serving.api.metrics import ApiMetrics
 
+Endpoint = Callable[[Request], Awaitable[Response]]
 MEBIBYTE = 1024 * 1024
 BODY_LIMIT_BYTES = MEBIBYTE
 IMPORT_LIMIT_BYTES = 16 * MEBIBYTE
@@ -44,19 +50,23 @@ class Guard:
         any_address: bool,
         metrics: ApiMetrics,
         body_limits: Mapping[str, int] | None = None,
+        lanes: Mapping[tuple[str, str], Endpoint] | None = None,
     ) -> None:
         self.app = app
         self.hosts = LOOPBACK_HOSTS | {host.lower().strip("[]") for host in hosts} - WILDCARD_HOSTS
         self.any_address = any_address
         self.metrics = metrics
         self.body_limits = dict(body_limits or {})
+        self.lanes = dict(lanes or {})
         self._known_good: set[bytes] = set()
+        self._counters: dict[tuple[str, int], Counter] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         status = 500
+        lane = self.lanes.get((scope["method"], scope["path"]))
 
         async def send_guarded(message: Message) -> None:
             nonlocal status
@@ -73,11 +83,20 @@ class Guard:
             if refusal is not None:
                 await refusal.response()(scope, receive, send_guarded)
                 return
-            await self.app(scope, _limited(receive, limit_bytes), send_guarded)
+            if lane is None:
+                await self.app(scope, _limited(receive, limit_bytes), send_guarded)
+            else:
+                await _drive(lane, Request(scope, _limited(receive, limit_bytes)), send_guarded)
         finally:
             # A route leaves its template in the scope; what matched nothing is one label, whatever was asked for.
-            template = getattr(scope.get("route"), "path", "unmatched")
-            self.metrics.requests.labels(template, str(status)).inc()
+            template = scope["path"] if lane else getattr(scope.get("route"), "path", "unmatched")
+            self._count(template, status)
+
+    def _count(self, template: str, status: int) -> None:
+        counter = self._counters.get((template, status))
+        if counter is None:
+            counter = self._counters[template, status] = self.metrics.requests.labels(template, str(status))
+        counter.inc()
 
     def _refusal(self, scope: Scope, limit_bytes: int) -> ApiError | None:
         host = origin = b""
@@ -115,6 +134,18 @@ class Guard:
         if len(self._known_good) < 64:  # a memo, bounded: addresses with any port are many
             self._known_good.add(host)
         return True
+
+
+async def _drive(endpoint: Endpoint, request: Request, send: Send) -> None:
+    """Answer a request as the framework would: what we do not know of rises to the layer that logs it."""
+    try:
+        response = await endpoint(request)
+    except Exception as error:
+        refusal = as_api_error(error)
+        if refusal.status == 500:
+            raise
+        response = refusal.response()
+    await response(request.scope, request.receive, send)
 
 
 def too_large(limit_bytes: int) -> ApiError:
