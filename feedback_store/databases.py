@@ -6,6 +6,8 @@ write a SQLite file: a lock file beside it says who. PostgreSQL: as many process
 """
 
 import fcntl
+import json
+import math
 import os
 import sqlite3
 from dataclasses import dataclass
@@ -95,7 +97,9 @@ def _sqlite(url: URL, busy_timeout_s: float) -> Databases:
         return connection
 
     # hide_parameters: what people wrote must not reach a log through an exception's text.
-    writer = create_engine("sqlite://", creator=writing, poolclass=StaticPool, hide_parameters=True)
+    writer = create_engine(
+        "sqlite://", creator=writing, poolclass=StaticPool, hide_parameters=True, json_serializer=to_json
+    )
     readers = create_engine(
         "sqlite://",
         creator=reading,
@@ -124,7 +128,13 @@ def _postgresql(url: URL, busy_timeout_s: float) -> Databases:
     }
     arguments = {name: value for name, value in arguments.items() if name not in given}
     writer = create_engine(
-        url, connect_args=arguments, pool_size=1, max_overflow=0, pool_pre_ping=True, hide_parameters=True
+        url,
+        connect_args=arguments,
+        pool_size=1,
+        max_overflow=0,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        json_serializer=to_json,
     )
     readers = create_engine(
         url,
@@ -139,6 +149,24 @@ def _postgresql(url: URL, busy_timeout_s: float) -> Databases:
     )
     event.listen(readers, "begin", lambda connection: connection.exec_driver_sql("SET TRANSACTION READ ONLY"))
     return Databases(writer, readers, None)
+
+
+def to_json(value: Any) -> str:
+    """The text of a JSON column. A number that is not finite has no JSON and becomes null: it is not known."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value
 
 
 def lock(database: Path) -> int:

@@ -64,6 +64,12 @@ def test_a_candidate_comes_back_as_it_went_in_and_does_not_serve(store: Store) -
     assert store.read(versions.pointer_revision) == 1
 
 
+def test_a_number_that_is_not_finite_is_kept_as_unknown(store: Store) -> None:
+    made = candidate(store, "a", metrics={"auc": float("nan"), "all": [1.5, float("inf")]}, gate_report={"x": {"y": 1}})
+    assert made.metrics == {"auc": None, "all": [1.5, None]}
+    assert made.gate_report == {"x": {"y": 1}}
+
+
 def test_a_candidate_fits_the_base_model_or_is_refused(store: Store) -> None:
     for changes, field in (({"base_model": "other"}, "base_model"), ({"state": "live"}, "state")):
         with pytest.raises(Refused) as refused:
