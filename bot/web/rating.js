@@ -90,7 +90,7 @@ export function ratingRow(reply, context) {
     if (context.consented()) openReasons(thumb);
     else if (!hinted) {
       hinted = true; // once is enough: the vote itself counts without it
-      offerConsent("Your vote counts. Why you gave it can be kept, too, if you agree to that.", thumbs[thumb]);
+      offerConsent("Your vote is counted. Why you gave it can be kept, too, if you agree to that.", thumbs[thumb]);
     }
   }
 

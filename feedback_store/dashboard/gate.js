@@ -16,11 +16,11 @@ export function gateCard(report, state) {
   }
   const rows = report.checks.map((check) => [
     element("span", {}, sentence(check.name), !check.hard && element("span", { class: "soft" }, " (warns only)")),
-    valueWithInterval(check), threshold(check.threshold), badge(check.outcome, WORDS[check.outcome]),
+    badge(check.outcome, WORDS[check.outcome]), valueWithInterval(check), threshold(check.threshold),
     element("span", { class: "wide" }, check.reason),
   ]);
   return card("The gate", element("p", {}, badge(report.outcome, WORDS[report.outcome]), " ", report.summary), sampleLine(report),
-    table("The gate's checks", ["Measure", "Value (interval)", "Threshold", "Verdict", "Reason"], rows, "The report holds no checks."),
+    table("The gate's checks", ["Measure", "Verdict", "Value (interval)", "Threshold", "Reason"], rows, "The report holds no checks."),
     textsTable(report.texts));
 }
 

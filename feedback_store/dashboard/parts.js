@@ -25,7 +25,7 @@ setInterval(() => {
 
 /** A name of ours as a person writes it: "kl_live" → "KL live", "grad_norm" → "Grad norm". */
 export function sentence(name) {
-  const words = String(name).replaceAll("_", " ").replace(/\bkl\b/g, "KL").replace(/\bauc\b/g, "AUC").replace(/ per s$/, " per second");
+  const words = String(name).replaceAll("_", " ").replace(/\bkl\b/g, "KL").replace(/\bauc\b/g, "AUC").replace(/ nats$/, " (nats)").replace(/ per s$/, " per second");
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 

@@ -1,7 +1,7 @@
 """What a person sees when something is wrong: plain words, a way on, and nothing shown as stored that is not."""
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.web.parts import Site, Watch, newest, say
 
@@ -93,3 +93,23 @@ def test_two_quick_clicks_are_stored_in_the_order_of_the_clicks(chat: Page, site
     expect(chat.locator("#announcer")).to_contain_text("bad")
     expect(chat.get_by_role("button", name="Bad reply")).to_have_attribute("aria-pressed", "true")
     assert [act.thumb for act in newest(site, 2)] == ["up", "down"]
+
+
+def test_a_vote_whose_answer_was_lost_is_sent_again_and_stored_once(chat: Page, site: Site, watch: Watch) -> None:
+    watch.allowed.append("ERR_FAILED")
+    say(chat, "Hello")
+    before = len(newest(site, 200))
+    answers = []
+
+    def lose_the_first(route: Route) -> None:
+        answers.append(route.fetch().json())
+        if len(answers) == 1:
+            route.abort()
+        else:
+            route.fulfill(json=answers[-1])
+
+    chat.route("**/v1/feedback", lose_the_first)
+    chat.get_by_role("button", name="Good reply").click()
+    expect(chat.locator("#announcer")).to_contain_text("good reply")
+    assert [answer["duplicate"] for answer in answers] == [False, True]
+    assert len(newest(site, 200)) == before + 1
