@@ -39,10 +39,17 @@ class RoundClock:
         from apscheduler.schedulers.background import BackgroundScheduler
         from apscheduler.triggers.cron import CronTrigger
 
+        try:
+            trigger = CronTrigger.from_crontab(settings.schedule)
+        except ValueError as error:
+            raise ValueError(
+                f"rounds.schedule is {settings.schedule!r}: {error}; wanted: minute hour day month weekday, "
+                'for example "0 3 * * *"'
+            ) from error
         self._scheduler = BackgroundScheduler(
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": _LATE_S}
         )
-        self._scheduler.add_job(self.tick, CronTrigger.from_crontab(settings.schedule), id="round")
+        self._scheduler.add_job(self.tick, trigger, id="round")
         self._scheduler.start()
 
     def close(self) -> None:

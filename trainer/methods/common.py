@@ -130,6 +130,8 @@ def trainer_arguments(job: Job, folder: Path, policies: Policies, rows: int) -> 
 def run(trainer: Any) -> None:
     """Train to the end, without transformers' own prints, and leave nothing of trl's in the round's folder."""
     trainer.remove_callback(PrinterCallback)
+    if "ref" in trainer.model.peft_config:  # trl's frozen copy: its log-probs are in the rows already
+        trainer.model.delete_adapter("ref")
     try:
         trainer.train()
     finally:

@@ -4,10 +4,11 @@ With r(y) = log π(y|x) − log π_ref(y|x) summed over the completion's tokens,
 
     −log σ(β (r(chosen) − r(rejected)))
 
-with `label_smoothing` ε (conservative DPO, Mitchell 2023): −(1 − ε) log σ(βΔ) − ε log σ(−βΔ), for verdicts of which a
-share ε is taken to be wrong. `chosen_likelihood_weight` adds that multiple of the chosen replies' mean-token negative
-log-likelihood (Pang et al. 2024, arXiv:2404.19733, equation 1): plain DPO here lowered the probability of both replies
-and ended in very short ones (17 % under 3 words), the added term held it off (3 %).
+With `label_smoothing` ε > 0, for verdicts of which a share ε is taken to be wrong, it is the robust loss (Chowdhury et
+al. 2024, arXiv:2403.00409): ((1 − ε) ℓ(βΔ) − ε ℓ(−βΔ)) / (1 − 2ε) with ℓ(x) = −log σ(x), whose mean over noisy verdicts
+is the plain loss over right ones. `chosen_likelihood_weight` adds that multiple of the chosen replies' mean-token
+negative log-likelihood (Pang et al. 2024, arXiv:2404.19733, equation 1): plain DPO here lowered the probability of both
+replies and ended in very short ones (17 % under 3 words), the added term held it off (3 %).
 
 The reference is the live policy, whose log-probs were stored when it wrote the replies (see common.py).
 """
@@ -58,12 +59,13 @@ def train_dpo(policies: Policies, rows: list[PairRow], job: Job, folder: Path, e
         "ref_chosen_logps": [reference[place] for place in order],
         "ref_rejected_logps": [reference[len(kept) + place] for place in order],
     }
+    preference = "robust" if training.label_smoothing > 0 else "sigmoid"
     held = training.chosen_likelihood_weight > 0
     watch = Watch(folder, emit)
     trainer = _Trainer(
         model=policies.model,
         args=DPOConfig(
-            loss_type=["sigmoid", "sft"] if held else ["sigmoid"],
+            loss_type=[preference, "sft"] if held else [preference],
             loss_weights=[1.0, training.chosen_likelihood_weight] if held else None,
             label_smoothing=training.label_smoothing,
             **trainer_arguments(job, folder, policies, len(order)),

@@ -1,0 +1,208 @@
+"""What KTO and DPO are given, and that trl computes from it the losses that the files' docstrings state."""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.trainer.parts import DISLIKED, LIKED, PEFT_NOISE, QUICK_TRAINING, question, reply_text
+from trainer.encoding import Encoded
+from trainer.job import CANCEL_FILE, Job, PairRow, VoteRow
+from trainer.methods.common import (
+    Cancelled,
+    Diverged,
+    NothingToTrainOn,
+    Watch,
+    class_weights,
+    fitting,
+    stratified_order,
+)
+from trainer.methods.dpo import train_dpo
+from trainer.methods.kto import train_kto
+from trainer.policies import Policies
+from trainer.scoring import summed_logprobs
+
+pytestmark = [pytest.mark.filterwarnings(noise) for noise in PEFT_NOISE]
+
+
+@pytest.mark.parametrize(
+    ("ups", "downs", "weights"),
+    [
+        (100, 100, (1, 1)),
+        (50, 100, (2, 1)),
+        (100, 50, (1, 2)),
+        (1, 100, (5, 1)),
+        (0, 100, (1, 1)),
+        (100, 0, (1, 1)),
+    ],
+)
+def test_the_rarer_thumb_weighs_more_until_both_kinds_weigh_alike(ups: int, downs: int, weights: Any) -> None:
+    assert class_weights(ups, downs, 5.0) == weights
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=80), st.sampled_from([0.5, 1.0, 2.0, 2.5]), st.integers(0, 9))
+def test_an_epoch_takes_every_row_once(labels: list[bool], epochs: float, seed: int) -> None:
+    order = stratified_order(labels, epochs, seed)
+    assert len(order) == round(len(labels) * epochs)
+    for start in range(0, len(order) - len(labels) + 1, len(labels)):
+        assert sorted(order[start : start + len(labels)]) == list(range(len(labels)))
+    assert order == stratified_order(labels, epochs, seed)
+
+
+@pytest.mark.parametrize("ups", [8, 24, 40, 56])
+def test_every_batch_mixes_ups_and_downs(ups: int) -> None:
+    labels = [True] * ups + [False] * (64 - ups)
+    order = stratified_order(labels, 3, seed=1)
+    for start in range(0, len(order), 8):
+        found = Counter(labels[place] for place in order[start : start + 8])
+        assert abs(found[True] - ups / 8) <= 2
+        assert 0 < found[True] < 8 or ups == 8 or ups == 56
+
+
+def test_rows_that_are_too_long_or_say_nothing_are_dropped() -> None:
+    rows = [[Encoded((1,) * 10, (2,) * 5)], [Encoded((1,) * 12, (2,) * 5)], [Encoded((1,), ())]]
+    assert fitting(rows, 16) == [0]
+    with pytest.raises(NothingToTrainOn, match="none of 3 rows"):
+        fitting(rows, 8)
+
+
+def votes() -> list[VoteRow]:
+    said = [(text, text in LIKED) for text in (*LIKED, *DISLIKED, LIKED[0], LIKED[1])]
+    return [
+        VoteRow(n, n, question(f"tell me {n}"), reply_text(text, reply_id=f"r{n}"), up)
+        for n, (text, up) in enumerate(said)
+    ]
+
+
+def pairs() -> list[PairRow]:
+    return [
+        PairRow(n, n, question(f"tell me {n}"), reply_text(LIKED[n % 2]), reply_text(DISLIKED[n % 2])) for n in range(6)
+    ]
+
+
+def one_step(job: Job, method: Any, **training: Any) -> Job:
+    """A job of one batch, at a learning rate so small that the first loss is the loss of the start."""
+    settings = {"batch_size": 8, "epochs": 1, "learning_rate": 1e-12} | training
+    return replace(job, method=method, training=QUICK_TRAINING.model_copy(update=settings))
+
+
+def log_ratios(policies: Policies, sequences: list[Encoded]) -> list[float]:
+    with policies.use("candidate") as model:
+        candidate = summed_logprobs(model, sequences)
+    with policies.use("live") as model:
+        live = summed_logprobs(model, sequences)
+    return [mine - theirs for mine, theirs in zip(candidate, live, strict=True)]
+
+
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+@pytest.fixture
+def events() -> list[dict[str, Any]]:
+    return []
+
+
+@pytest.fixture
+def emit(events: list[dict[str, Any]]) -> Callable[..., None]:
+    return lambda event, **values: events.append({"event": event, **values})
+
+
+@pytest.fixture
+def moved(job: Job) -> Policies:
+    """Policies whose candidate is already some way from live."""
+    from tests.trainer.test_scoring import perturb
+
+    policies = Policies.open(job)
+    perturb(policies)
+    return policies
+
+
+def test_kto_is_the_loss_that_its_file_states(
+    job: Job, moved: Policies, tmp_path: Path, events: list[Any], emit: Any
+) -> None:
+    rows = votes()
+    sequences = [moved.encoder.encode(row.messages, row.reply) for row in rows]
+    ratios = log_ratios(moved, sequences)
+    beta = job.training.beta
+    losses = [
+        1 - sigmoid(beta * ratio) if row.up else 2.0 * sigmoid(beta * ratio)
+        for row, ratio in zip(rows, ratios, strict=True)
+    ]
+    found = train_kto(moved, rows, one_step(job, "kto"), tmp_path, emit)
+    assert (found["desirable_weight"], found["undesirable_weight"]) == (1.0, 2.0)
+    assert found["loss"] == pytest.approx(sum(losses) / len(losses), abs=1e-4)
+    assert [event["event"] for event in events] == ["metric"]
+    assert {"loss", "grad_norm", "reward_margin"} <= set(events[0]["values"])
+
+
+def test_kto_with_its_kl_term_runs_as_published(job: Job, moved: Policies, tmp_path: Path, emit: Any) -> None:
+    found = train_kto(moved, votes(), one_step(job, "kto", kto_loss="kto"), tmp_path, emit)
+    assert found["kl_nats"] >= 0
+    assert 0 < found["loss"] < 2
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_dpo_is_the_loss_that_its_file_states(
+    job: Job, moved: Policies, tmp_path: Path, emit: Any, smoothing: float
+) -> None:
+    rows = pairs()
+    chosen = log_ratios(moved, [moved.encoder.encode(row.messages, row.chosen) for row in rows])
+    rejected = log_ratios(moved, [moved.encoder.encode(row.messages, row.rejected) for row in rows])
+    margins = [job.training.beta * (good - bad) for good, bad in zip(chosen, rejected, strict=True)]
+    losses = [
+        (-(1 - smoothing) * math.log(sigmoid(margin)) + smoothing * math.log(sigmoid(-margin))) / (1 - 2 * smoothing)
+        for margin in margins
+    ]
+    found = train_dpo(moved, rows, one_step(job, "dpo", label_smoothing=smoothing), tmp_path, emit)
+    assert found["loss"] == pytest.approx(sum(losses) / len(losses), abs=1e-4)
+    assert found["reward_margin"] == pytest.approx(sum(margins) / len(margins), abs=1e-3)
+
+
+def test_the_chosen_replys_likelihood_adds_to_dpo(job: Job, moved: Policies, tmp_path: Path, emit: Any) -> None:
+    plain = train_dpo(moved, pairs(), one_step(job, "dpo"), tmp_path, emit)["loss"]
+    held = train_dpo(moved, pairs(), one_step(job, "dpo", chosen_likelihood_weight=0.5), tmp_path, emit)["loss"]
+    assert held > plain + 0.5
+
+
+def test_training_moves_liked_replies_up_and_disliked_ones_down(
+    job: Job, tmp_path: Path, emit: Any, events: list[Any]
+) -> None:
+    policies = Policies.open(job)
+    rows = votes()
+    found = train_kto(policies, rows, one_step(job, "kto", learning_rate=1e-2, epochs=8), tmp_path, emit)
+    ratios = log_ratios(policies, [policies.encoder.encode(row.messages, row.reply) for row in rows])
+    assert min(ratio for row, ratio in zip(rows, ratios, strict=True) if row.up) > 0
+    assert max(ratio for row, ratio in zip(rows, ratios, strict=True) if not row.up) < 0
+    assert found["steps"] == 6  # 48 rows in batches of 8
+    assert events[-1]["values"]["progress"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == [], "trl leaves nothing behind"
+
+
+def test_a_cancel_file_stops_training_within_a_step(job: Job, tmp_path: Path, events: list[Any]) -> None:
+    policies = Policies.open(job)
+
+    def cancel_at_the_second(event: str, **values: Any) -> None:
+        events.append(event)
+        if len(events) == 2:
+            (tmp_path / CANCEL_FILE).touch()
+
+    with pytest.raises(Cancelled):
+        train_kto(policies, votes(), one_step(job, "kto", epochs=100), tmp_path, cancel_at_the_second)
+    assert len(events) <= 3
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+def test_a_number_that_is_not_finite_stops_training(tmp_path: Path, emit: Any, name: str) -> None:
+    watch = Watch(tmp_path, emit)
+    state: Any = SimpleNamespace(global_step=7, max_steps=10)
+    watch.on_log(None, state, None, logs={"loss": 0.5, "grad_norm": 1.0})
+    with pytest.raises(Diverged, match=f"{name} is not finite at step 7"):
+        watch.on_log(None, state, None, logs={"loss": 0.5, "grad_norm": 1.0, name: math.nan})

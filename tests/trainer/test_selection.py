@@ -1,0 +1,218 @@
+"""Which feedback a round learns from."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feedback_store.records import BOTH_BAD, TIE, Comparison, Feedback, Reply
+from tests.trainer.parts import act, make_reply
+from trainer.job import PairRow, VoteRow
+from trainer.selection import (
+    Judgements,
+    Pair,
+    Selection,
+    Vote,
+    cap_per_rater,
+    held_out,
+    judgements,
+    prompt_key,
+    select,
+    usable,
+)
+
+SHOWN = {
+    "c": Comparison("c", ("a", "b"), None, None, "web"),
+    "c3": Comparison("c3", ("x", "y", "z"), None, None, "web"),
+}
+
+
+def votes_of(found: Judgements) -> dict[str, bool]:
+    return {vote.reply_id: vote.up for vote in found.votes}
+
+
+def pairs_of(found: Judgements) -> list[tuple[str, str]]:
+    return [(pair.chosen, pair.rejected) for pair in found.pairs]
+
+
+@pytest.mark.parametrize(
+    ("said", "votes", "pairs"),
+    [
+        (act(1, "r", reply_id="a", thumb="up"), {"a": True}, []),
+        (act(1, "r", reply_id="a", thumb="down"), {"a": False}, []),
+        (act(1, "r", "verdict", comparison_id="c", verdict="b"), {"b": True, "a": False}, [("b", "a")]),
+        (act(1, "r", "verdict", comparison_id="c", verdict=TIE), {}, []),
+        (act(1, "r", "verdict", comparison_id="c", verdict=BOTH_BAD), {"a": False, "b": False}, []),
+        (act(1, "r", "verdict", comparison_id="gone", verdict="b"), {}, []),
+        (
+            act(1, "r", "ranking", comparison_id="c3", ranking=("y", "x", "z")),
+            {"y": True, "z": False},
+            [("y", "x"), ("y", "z"), ("x", "z")],
+        ),
+        (act(1, "r", "correction", reply_id="a", correction="better"), {}, []),
+    ],
+)
+def test_each_kind_of_act_says_what_it_says(said: Feedback, votes: dict[str, bool], pairs: list[Any]) -> None:
+    found = judgements([said], SHOWN)
+    assert votes_of(found) == votes
+    assert pairs_of(found) == pairs
+    assert found.ties == (said.act.verdict == TIE)
+
+
+def test_verdicts_give_no_thumbs_when_the_setting_says_so() -> None:
+    found = judgements([act(1, "r", "verdict", comparison_id="c", verdict="b")], SHOWN, verdicts_as_thumbs=False)
+    assert votes_of(found) == {}
+    assert pairs_of(found) == [("b", "a")]
+
+
+def test_a_rater_has_one_vote_a_reply_and_a_thumb_beats_what_a_comparison_implies() -> None:
+    acts = [
+        act(1, "r", reply_id="a", thumb="up"),
+        act(2, "r", "verdict", comparison_id="c", verdict="b"),
+        act(3, "s", "verdict", comparison_id="c", verdict="b"),
+    ]
+    found = judgements(acts, SHOWN)
+    assert {(vote.rater_id, vote.reply_id, vote.up) for vote in found.votes} == {
+        ("r", "a", True),
+        ("r", "b", True),
+        ("s", "a", False),
+        ("s", "b", True),
+    }
+
+
+def test_a_later_ranking_replaces_the_pairs_of_an_earlier_verdict() -> None:
+    acts = [
+        act(1, "r", "verdict", comparison_id="c", verdict="b"),
+        act(2, "r", "ranking", comparison_id="c", ranking=("a", "b")),
+    ]
+    assert pairs_of(judgements(acts, SHOWN)) == [("a", "b")]
+    assert pairs_of(judgements(acts[::-1], SHOWN)) == [("a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "at_least", "cap"),
+    [
+        ({"r": 3}, 10, 10),
+        ({f"r{n}": 10 for n in range(20)} | {"flood": 10_000}, 10, 10),  # 5 % of 210 is 10
+        ({f"r{n}": 10 for n in range(100)} | {"keen": 10_000}, 10, 52),  # 5 % of 1,052
+        ({}, 10, 10),
+    ],
+)
+def test_a_flood_does_not_raise_its_own_cap(rows: dict[str, int], at_least: int, cap: int) -> None:
+    assert cap_per_rater(rows, at_least) == cap
+
+
+def test_one_rater_voting_ten_thousand_times_has_at_most_a_twentieth_of_the_weight() -> None:
+    votes = tuple(Vote(n, f"r{n % 40}", f"a{n}", True, "thumb") for n in range(400))
+    votes += tuple(Vote(1_000 + n, "flood", f"b{n}", False, "thumb") for n in range(10_000))
+    replies = {vote.reply_id: make_reply(vote.reply_id) for vote in votes}
+    kept = usable(Judgements(votes, ()), replies, max_votes_per_rater=10, seed=0)
+    weight = Counter(vote.rater_id for vote in kept.votes)
+    assert weight["flood"] <= 0.05 * len(kept.votes)
+    assert kept.counts["votes_over_cap"] == 10_400 - len(kept.votes)
+
+
+def test_the_cap_keeps_the_two_sides_of_a_verdict_together() -> None:
+    votes = tuple(Vote(n // 2, "r", f"a{n}", n % 2 == 0, "verdict") for n in range(20))
+    replies = {vote.reply_id: make_reply(vote.reply_id) for vote in votes}
+    kept = usable(Judgements(votes, ()), replies, max_votes_per_rater=5, seed=0)
+    assert len(kept.votes) == 4
+    assert set(Counter(vote.feedback_id for vote in kept.votes).values()) == {2}
+
+
+def test_rows_without_kept_text_are_left_out_and_counted() -> None:
+    votes = tuple(Vote(n, "r", f"a{n}", True, "thumb") for n in range(3))
+    pairs = (Pair(9, "r", "a0", "a1"), Pair(10, "r", "a0", "a2"))
+    replies = {"a0": make_reply("a0"), "a1": make_reply("a1", None), "a2": make_reply("a2")}
+    del replies["a2"]
+    kept = usable(Judgements(votes, pairs), replies, max_votes_per_rater=10, seed=0)
+    assert [vote.reply_id for vote in kept.votes] == ["a0"]
+    assert (kept.counts["votes_without_text"], kept.counts["pairs_without_text"]) == (2, 2)
+
+
+def test_a_cancelled_reply_is_nothing_to_learn_from() -> None:
+    replies = {"a": make_reply("a", finish_reason="cancelled")}
+    kept = usable(Judgements((Vote(1, "r", "a", True, "thumb"),), ()), replies, max_votes_per_rater=10, seed=0)
+    assert kept.votes == ()
+
+
+@given(st.sets(st.text(min_size=1, max_size=4), min_size=2, max_size=40), st.floats(0.01, 0.49), st.integers(0, 5))
+def test_the_held_out_share_is_kept_and_no_one_is_ever_all(names: set[str], share: float, seed: int) -> None:
+    out = held_out(names, share, seed, "rater")
+    assert out < names
+    assert len(out) == -int(-share * len(names) // 1)
+    assert out == held_out(sorted(names, reverse=True), share, seed, "rater")
+
+
+def test_a_rater_mostly_stays_on_its_side_when_others_join() -> None:
+    few, many = {f"r{n}" for n in range(40)}, {f"r{n}" for n in range(50)}
+    before, after = held_out(few, 0.2, 0, "rater"), held_out(many, 0.2, 0, "rater")
+    assert len(before & after) >= len(before) - 3
+
+
+def test_a_prompt_is_the_same_in_other_letters_and_spacing() -> None:
+    said = [{"role": "user", "content": "Tell me  MORE\n"}]
+    assert prompt_key(said) == prompt_key([{"role": "user", "content": "tell me more"}])
+    assert prompt_key(said) != prompt_key([{"role": "system", "content": "tell me more"}])
+
+
+def scene() -> tuple[Judgements, dict[str, Reply]]:
+    """30 raters, 40 prompts: a vote and a pair on every one of 120 places."""
+    votes, pairs, replies = [], [], {}
+    for n in range(120):
+        for name in (f"a{n}", f"b{n}"):
+            replies[name] = make_reply(name, f"text of {name}", prompt=f"prompt {n % 40}")
+        votes.append(Vote(2 * n, f"r{n % 30}", f"a{n}", n % 3 == 0, "thumb"))
+        pairs.append(Pair(2 * n + 1, f"r{n % 30}", f"a{n}", f"b{n}"))
+    return Judgements(tuple(votes), tuple(pairs)), replies
+
+
+def chosen(method: Any = "kto", seed: int = 0, **changes: Any) -> Selection:
+    found, replies = scene()
+    kept = usable(found, replies, max_votes_per_rater=10, seed=seed)
+    values = {"held_out_raters": 0.15, "held_out_prompts": 0.15, "gate_prompts": 50} | changes
+    return select(kept, replies, method=method, seed=seed, **values)
+
+
+@pytest.mark.parametrize("method", ["kto", "dpo"])
+def test_no_held_out_rater_or_prompt_is_trained_on(method: Any) -> None:
+    found = chosen(method)
+    kind = VoteRow if method == "kto" else PairRow
+    assert found.train and all(isinstance(row, kind) for row in found.train)
+    assert {type(row) for row in found.held_out} == {VoteRow, PairRow}
+    assert found.counts["raters_held_out"] == 5  # ⌈15 % of 30⌉
+    assert found.counts["prompts_held_out"] == 6
+    trained_raters = {row.rater for row in found.train}
+    trained_prompts = {prompt_key(row.messages) for row in found.train}
+    assert len(trained_raters) == 25
+    for row in found.held_out:
+        assert row.rater not in trained_raters or prompt_key(row.messages) not in trained_prompts
+    assert found.prompts
+    assert not {prompt_key(prompt.messages) for prompt in found.prompts} & trained_prompts
+
+
+def test_the_same_feedback_and_seed_give_the_same_selection() -> None:
+    assert chosen() == chosen()
+    assert chosen().frozen != chosen(seed=1).frozen
+
+
+def test_every_act_that_counts_is_frozen_once_with_its_split() -> None:
+    found = chosen()
+    frozen = dict(found.frozen)
+    assert len(frozen) == len(found.frozen)
+    assert {row.feedback_id for row in found.train} == {name for name, split in frozen.items() if split == "train"}
+    assert {row.feedback_id for row in found.held_out} == {name for name, split in frozen.items() if split != "train"}
+
+
+def test_further_prompts_fill_the_gate_only_when_they_were_not_trained_on() -> None:
+    others = [make_reply("fresh", "said", prompt="a fresh prompt"), make_reply("old", "said", prompt="prompt 0")]
+    found = chosen(other_prompts=others)
+    assert "fresh" in {prompt.reply_id for prompt in found.prompts}
+    trained = {prompt_key(row.messages) for row in found.train}
+    assert prompt_key(make_reply("old", prompt="prompt 0").messages or ()) in trained
+    assert "old" not in {prompt.reply_id for prompt in found.prompts}
+    assert len(chosen(gate_prompts=3).prompts) == 3
+    # Held-out prompts come first.
+    assert "fresh" not in {prompt.reply_id for prompt in chosen(gate_prompts=3, other_prompts=others).prompts}
