@@ -68,7 +68,7 @@ class TrainingSettings(BaseModel):
     """Peak learning rate of AdamW, for adapter weights."""
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the selection."""
-    batch_size: int = Field(default=8, ge=2)
+    batch_size: int = Field(default=4, ge=2)
     """Rows of one optimiser step."""
     beta: float = Field(default=0.1, gt=0)
     """How strongly the policy is held to its reference: higher stays closer."""
