@@ -2,7 +2,7 @@
 
 ApiError                    carries its status and goes out as it is
 NotFound → 404 · Conflict → 409 · Refused → 400 (param: its field) · StoreUnavailable → 503 (Retry-After)
-QueueFull → 429 (Retry-After) · PromptTooLong → 400 · AdapterRefused → 409 · anything else → 500, without details
+QueueFull → 429, EngineClosed → 503 (Retry-After) · PromptTooLong → 400 · AdapterRefused → 409 · anything else → 500, without details
 """
 
 import logging
@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from feedback_store.errors import Conflict, NotFound, Refused, StoreUnavailable
-from serving.engine import AdapterRefused, PromptTooLong, QueueFull
+from serving.engine import AdapterRefused, EngineClosed, PromptTooLong, QueueFull
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,8 @@ def as_api_error(error: Exception) -> ApiError:
         case QueueFull():
             headers = {"retry-after": str(max(1, round(error.retry_after_s)))}
             return ApiError(429, str(error), code="queue_full", headers=headers)
+        case EngineClosed():
+            return unavailable(str(error), "stopping")
         case PromptTooLong():
             return ApiError(400, str(error), param="messages", code="context_length_exceeded")
         case AdapterRefused():
@@ -99,8 +101,8 @@ def add_error_handlers(app: FastAPI) -> None:
         return refusal.response()
 
     known = (
-        ApiError, NotFound, Conflict, Refused, StoreUnavailable, QueueFull, PromptTooLong, AdapterRefused,
-        RequestValidationError, HTTPException, Exception,
+        ApiError, NotFound, Conflict, Refused, StoreUnavailable, QueueFull, EngineClosed, PromptTooLong,
+        AdapterRefused, RequestValidationError, HTTPException, Exception,
     )  # fmt: skip
     for kind in known:
         app.add_exception_handler(kind, answer)

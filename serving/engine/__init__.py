@@ -50,6 +50,10 @@ class ReplyEnd:
     policy: PolicyRef
 
 
+class EngineClosed(RuntimeError):
+    """The engine is stopping and takes no more requests."""
+
+
 class QueueFull(RuntimeError):
     """The bounded queue has no place; `retry_after_s` says when to try again."""
 
@@ -88,7 +92,7 @@ class Engine(Protocol):
         ...
 
     def start(self, request: ReplyRequest) -> ReplyStream:
-        """Admit a request, pinned to the live generation. Raises QueueFull, PromptTooLong."""
+        """Admit a request, pinned to the live generation. Raises QueueFull, PromptTooLong, EngineClosed."""
         ...
 
     def load(self, policy: PolicyRef) -> None:

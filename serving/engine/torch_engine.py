@@ -15,16 +15,12 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from feedback_store.records import Message
-from serving.engine import PolicyRef, PromptTooLong, QueueFull, ReplyDelta, ReplyEnd, ReplyRequest
+from serving.engine import EngineClosed, PolicyRef, PromptTooLong, QueueFull, ReplyDelta, ReplyEnd, ReplyRequest
 from serving.engine.batch import GenerationBatch, Row, Sink, end_row, new_row
 from serving.engine.weights import BaseWeights
 from serving.settings import ServingSettings
 
 logger = logging.getLogger(__name__)
-
-
-class EngineClosed(RuntimeError):
-    """The engine is stopping and takes no more requests."""
 
 
 @dataclass(slots=True, eq=False)

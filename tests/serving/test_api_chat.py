@@ -8,6 +8,7 @@ import pytest
 from feedback_store.errors import StoreUnavailable
 from feedback_store.raters import rater_id_of
 from feedback_store.replies import get_comparison, get_reply, recent_replies
+from serving.engine import EngineClosed
 
 USER = [{"role": "user", "content": "hello"}]
 
@@ -150,6 +151,15 @@ def test_a_full_queue_says_when_to_come_back(client, words):
     answer = client.post("/v1/chat/completions", json={"messages": USER})
     assert answer.status_code == 429 and answer.headers["retry-after"] == "1"
     assert answer.json()["error"]["type"] == "rate_limit_error"
+
+
+def test_an_engine_that_is_stopping_says_so(client, words):
+    def closed(request):
+        raise EngineClosed("the server is stopping")
+
+    words.start = closed
+    answer = client.post("/v1/chat/completions", json={"messages": USER})
+    assert answer.status_code == 503 and answer.headers["retry-after"]
 
 
 def test_a_prompt_that_is_too_long_names_its_messages(client, words):

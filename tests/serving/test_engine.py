@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from feedback_store.records import Sampling
-from serving.engine import PolicyRef, PromptTooLong, QueueFull, ReplyDelta, ReplyEnd, ReplyRequest
+from serving.engine import EngineClosed, PolicyRef, PromptTooLong, QueueFull, ReplyDelta, ReplyEnd, ReplyRequest
 from serving.engine.base_model import load_model
 from serving.engine.drawing import draw_replies
-from serving.engine.torch_engine import EngineClosed, TorchEngine, TorchStream
+from serving.engine.torch_engine import TorchEngine, TorchStream
 from serving.engine.weights import BaseWeights
 from serving.settings import PolicySettings, ServingSettings
 from tests.serving.adapters_made import sealed_policy
