@@ -11,6 +11,7 @@ twice: it must change nothing but the database.
 
 import asyncio
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -120,7 +121,11 @@ class Writer:
         """Commit a group and acknowledge it. Returns the writes that go on waiting for a locked database."""
         try:
             with self._engine.connect() as connection:
-                self._run_group(connection, group)
+                try:
+                    self._run_group(connection, group)
+                except BaseException:
+                    _roll_back(connection)
+                    raise
         except BaseException as error:  # whatever it is, no caller may wait for ever
             waiting: list[Write] = []
             if is_locked(error):
@@ -194,6 +199,12 @@ def _roll_back(connection: Connection) -> None:
     forget(connection)
     with suppress(exc.DBAPIError):  # the database may have rolled back by itself, or be gone
         connection.rollback()
+    if connection.dialect.name == "sqlite":
+        # After a COMMIT that failed sqlalchemy takes the transaction for ended, but SQLite still has it open: without
+        # this every later write would fail.
+        driver = connection.connection.driver_connection
+        if isinstance(driver, sqlite3.Connection) and driver.in_transaction:
+            driver.rollback()
 
 
 def _as_store_error(error: Exception) -> Exception:

@@ -110,6 +110,19 @@ def test_a_wrong_statement_is_an_error_of_the_store_and_fails_alone(rated: Store
     assert rated.write(feedback.add_feedback, vote(1)).duplicate is False
 
 
+def test_a_commit_that_fails_stores_nothing_and_the_next_one_works(sqlite_store: Store) -> None:
+    def broken_at_commit(connection: Connection) -> None:
+        raters.ensure_rater(connection, "ghost", "web")
+        connection.exec_driver_sql("PRAGMA defer_foreign_keys=ON")
+        connection.execute(text("INSERT INTO round_selection VALUES (7, 7, 'train')"))
+
+    with pytest.raises(StoreError, match="the store failed"):
+        sqlite_store.write(broken_at_commit)
+    assert sqlite_store.read(raters.get_rater, "ghost") is None
+    sqlite_store.write(raters.ensure_rater, "ghost", "web")
+    assert sqlite_store.read(raters.get_rater, "ghost")
+
+
 def test_an_error_of_the_database_does_not_repeat_what_people_wrote(rated: Store) -> None:
     def doubled(connection: Connection) -> None:
         for _ in range(2):
