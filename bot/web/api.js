@@ -11,6 +11,8 @@ export class ApiError extends Error {
 
 const CHANNEL = "web";
 const RETRY_ONCE_AFTER_MS = 700;
+// 404 too: of a reply that was stopped, the row is written a moment after the click on "stop".
+const WORTH_A_RETRY = new Set([0, 404, 503]);
 
 async function request(path, options = {}) {
   let response;
@@ -121,7 +123,7 @@ export function sendFeedback(rater, act) {
     try {
       return await (await request("/v1/feedback", options)).json();
     } catch (failure) {
-      if (failure.status !== 0 && failure.status !== 503) throw failure;
+      if (!WORTH_A_RETRY.has(failure.status)) throw failure;
       await new Promise((resolve) => setTimeout(resolve, RETRY_ONCE_AFTER_MS));
       return await (await request("/v1/feedback", options)).json();
     }

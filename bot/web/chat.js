@@ -207,14 +207,13 @@ async function open(id) {
 
 function drawConsent() {
   by("consent-switch").checked = consent === true;
-  by("consent-notice").hidden = consent !== null || preference("consent-later") === "1";
+  by("consent-notice").hidden = consent !== null;
 }
 
 async function giveConsent(given) {
   by("consent-problem").hidden = true;
   try {
     consent = await writeConsent(rater, given);
-    setPreference("consent-later", null);
     announce(given ? "Thank you. Your words are kept from now on." : "Your words are not kept.");
     if (!by("settings").open) message.focus(); // the button that was pressed is gone
   } catch (problem) {
