@@ -56,6 +56,7 @@ class Writer:
         self._queue: SimpleQueue[Write | None] = SimpleQueue()
         self._gate = threading.Lock()
         self._closed = False
+        self._refusing = False
         self.commits = 0
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
@@ -135,11 +136,15 @@ class Writer:
             for write in group:
                 write.error = outage_of(error) or StoreError(f"the store failed ({type(error).__name__})")
                 write.error.__cause__ = error
-            if group:
-                log.warning("writes were refused count=%d cause=%s", len(group), type(error).__name__)
+            if group and not self._refusing:  # once: a full disk must not be filled with complaints about it
+                self._refusing = True
+                log.warning("writes are refused cause=%s", type(error.__cause__ or error).__name__)
             _acknowledge(group)
             return waiting
         self.commits += 1
+        if self._refusing:
+            self._refusing = False
+            log.warning("writes are stored again")
         _acknowledge(group)
         return []
 

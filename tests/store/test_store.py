@@ -248,16 +248,20 @@ def test_a_locked_database_is_waited_for_and_then_written(sqlite_url: str) -> No
         other.close()
 
 
-def test_a_database_that_stays_locked_is_refused_in_bounded_time_and_stores_nothing(sqlite_url: str) -> None:
+def test_a_database_that_stays_locked_is_refused_in_bounded_time_and_stores_nothing(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with Store.open(sqlite_url, settings=StoreSettings(busy_timeout_s=0.2)) as store:
         other = sqlite3.connect(path_of(sqlite_url), isolation_level=None)
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(StoreUnavailable, match="locked by another program; nothing was stored"):
-            store.write(raters.ensure_rater, "anna", "web")
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="locked by another program; nothing was stored"):
+                store.write(raters.ensure_rater, "anna", "web")
         other.execute("ROLLBACK")
         other.close()
         assert store.read(raters.get_rater, "anna") is None
         store.write(raters.ensure_rater, "ben", "web")
+    assert caplog.messages == ["writes are refused cause=OperationalError", "writes are stored again"]
 
 
 def test_a_full_disk_refuses_the_write_and_reading_goes_on(sqlite_store: Store) -> None:
