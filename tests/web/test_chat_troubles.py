@@ -89,7 +89,13 @@ def test_a_reply_cut_off_by_its_length_says_so(chat: Page) -> None:
 
 def test_two_quick_clicks_are_stored_in_the_order_of_the_clicks(chat: Page, site: Site) -> None:
     say(chat, "Hello")
-    chat.evaluate("for (const thumb of document.querySelectorAll('.thumb')) thumb.click()")
+    held: list[Route] = []
+    chat.route("**/v1/feedback", held.append)
+    with chat.expect_request("**/v1/feedback"):
+        chat.evaluate("for (const thumb of document.querySelectorAll('.thumb')) thumb.click()")
+    assert len(held) == 1, "the second vote must wait until the first is acknowledged"
+    chat.unroute("**/v1/feedback")
+    held[0].continue_()
     expect(chat.locator("#announcer")).to_contain_text("bad")
     expect(chat.get_by_role("button", name="Bad reply")).to_have_attribute("aria-pressed", "true")
     assert [act.thumb for act in newest(site, 2)] == ["up", "down"]
