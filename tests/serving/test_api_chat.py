@@ -7,8 +7,10 @@ import pytest
 
 from feedback_store.errors import StoreUnavailable
 from feedback_store.raters import rater_id_of
+from feedback_store.records import Sampling
 from feedback_store.replies import get_comparison, get_reply, recent_replies
-from serving.engine import EngineClosed
+from serving.api.drawing import start_candidates
+from serving.engine import EngineClosed, PolicyRef, ReplyDelta
 
 USER = [{"role": "user", "content": "hello"}]
 
@@ -153,6 +155,30 @@ def test_a_full_queue_says_when_to_come_back(client, words):
     assert answer.json()["error"]["type"] == "rate_limit_error"
 
 
+class BrokenStream:
+    """Says one word and breaks."""
+
+    policy = PolicyRef(1)
+
+    async def __aiter__(self):
+        yield ReplyDelta("well")
+        raise ZeroDivisionError("secret detail")
+
+    def cancel(self):
+        pass
+
+
+def test_a_reply_that_breaks_off_says_so_and_is_not_kept(client, words, store):
+    words.start = lambda request: BrokenStream()
+    answer = client.post("/v1/chat/completions", json={"messages": USER, "stream": True})
+    *_, last = [line for line in answer.text.split("\n\n") if line]
+    assert json.loads(last.removeprefix("data: "))["error"]["type"] == "server_error"
+    assert "secret" not in answer.text and "[DONE]" not in answer.text
+    whole = client.post("/v1/chat/completions", json={"messages": USER})
+    assert whole.status_code == 500 and "secret" not in whole.text
+    assert store.read(recent_replies, 10) == []
+
+
 def test_an_engine_that_is_stopping_says_so(client, words):
     def closed(request):
         raise EngineClosed("the server is stopping")
@@ -175,8 +201,6 @@ def test_another_model_is_not_found(client):
 
 
 def test_a_reply_of_a_new_version_says_so(client, words, store, candidate):
-    from serving.engine import PolicyRef
-
     words.load(PolicyRef(2, "a" * 64))
     words.make_live(2)
     answer = client.post("/v1/chat/completions", json={"messages": USER})
@@ -185,10 +209,6 @@ def test_a_reply_of_a_new_version_says_so(client, words, store, candidate):
 
 
 def test_a_swap_between_two_candidates_starts_both_again(words):
-    from feedback_store.records import Sampling
-    from serving.api.drawing import start_candidates
-    from serving.engine import PolicyRef
-
     words.load(PolicyRef(2, "a" * 64))
     start, started = words.start, []
 
