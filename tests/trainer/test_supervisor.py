@@ -11,7 +11,7 @@ from feedback_store import rounds, versions
 from serving.engine import AdapterRefused
 from tests.trainer.parts import EASY_ROUNDS, MakeHouse, ask, fill_with_feedback, read_round
 from trainer.child import TrainingProcess, child_environment
-from trainer.job import TRAIN_FILE, read_rows
+from trainer.job import LOG_FILE, TRAIN_FILE, Job, read_rows, write_job
 from trainer.supervisor import Supervisor
 
 PASSED = {"outcome": "pass", "summary": "every check passed", "checks": []}
@@ -229,6 +229,19 @@ def test_a_killed_process_says_how_and_where_it_ended(tmp_path: Path) -> None:
     (tmp_path / "log.txt").write_text("first\nsecond\nthird\nlast line\n")
     reason = child.why_it_died(status)
     assert "was killed" in reason and reason.endswith("second | third | last line")
+
+
+def test_a_training_process_does_not_outlive_its_supervisor(job: Job, tmp_path: Path) -> None:
+    """A supervisor that dies closes the pipe it held; here it is closed by hand."""
+    folder = tmp_path / "round"
+    write_job(folder, job, (), (), ())
+    child = TrainingProcess(folder, threads=1)
+    assert child._process.stdin is not None
+    child._process.stdin.close()
+    while child.events(0.1) is not None:
+        pass
+    assert child.wait() == 1
+    assert not (folder / LOG_FILE).read_text(), "it ended without a word, not by an error"
 
 
 def test_a_training_process_is_offline_patient_and_keeps_its_files_in_its_folder(tmp_path: Path) -> None:
