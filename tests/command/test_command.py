@@ -4,10 +4,12 @@ import json
 import stat
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from tests.command.conftest import Running, start_server, stop_server
 from thumbwise.cli import main
+from thumbwise.cli.gate_table import print_gate
 
 
 def thumbwise(*arguments: str, stdin: str | None = None, **environ: str | None) -> Result:
@@ -158,3 +160,14 @@ def test_a_token_that_is_there_is_kept_and_not_shown_and_a_stopped_server_leaves
     assert stop_server(server) == 0
     assert not (tmp_path / "server.json").exists()
     assert "Traceback" not in server.printed.read_text()
+
+
+def test_a_gates_report_is_a_table_and_says_in_words_what_did_not_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    checks = [
+        {"name": "kl_live", "value": 3.25, "interval": [3, 4], "threshold": 8, "hard": True, "outcome": "pass"},
+        {"name": "short", "value": None, "interval": None, "threshold": [0, 1], "outcome": "fail", "reason": "too [b]"},
+    ]
+    print_gate({"outcome": "fail", "checks": checks})
+    printed = capsys.readouterr().out
+    assert "gate: fail" in printed and "[3, 4]" in printed and "blocks" in printed
+    assert "short: too [b]" in printed

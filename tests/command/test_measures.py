@@ -69,8 +69,11 @@ def test_looks_count_what_they_name() -> None:
 def story() -> Story:
     gate = {
         "outcome": "inconclusive",
-        "summary": "too few votes",
-        "checks": [{"name": "retention_perplexity", "value": 0.012}, {"name": "kl_base", "value": 5.2}],
+        "summary": "not passed: kl_base",
+        "checks": [
+            {"name": "retention_perplexity", "value": 0.012, "outcome": "pass"},
+            {"name": "kl_base", "value": 5.2},
+        ],
         "examples": ["left out"],
     }
     told = RoundStory(
@@ -88,7 +91,7 @@ def test_the_results_are_printed_and_written_whole(story: Story, tmp_path: Path)
         "+1.2%",
         "5.2",
         "promoted by force",
-        "too few votes",
+        "not passed: kl_base",
         "[red]Put it on the table[/].",
     ):
         assert words in out.getvalue()

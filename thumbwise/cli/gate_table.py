@@ -14,20 +14,26 @@ def outcome_of(report: Mapping[str, Any]) -> str:
 
 
 def print_gate(report: Mapping[str, Any]) -> None:
-    """Print a report."""
+    """Print a report: every check's figures, and in words those that did not pass."""
     outcome = outcome_of(report)
     out = to_stdout()
     out.print(f"gate: [{COLOURS.get(outcome, 'bold')}]{outcome}[/]")
-    if summary := report.get("summary"):
-        out.print(f"  {summary}", markup=False, soft_wrap=True)
     checks = report.get("checks") or ()
     rows = [
-        (check.get("name"), _spoken(check.get("value")), _spoken(check.get("interval")),
-         _spoken(check.get("threshold")), check.get("outcome"), "" if check.get("hard") else "warns",
-         check.get("reason"))
+        (
+            check.get("name"),
+            _spoken(check.get("value")),
+            _spoken(check.get("interval")),
+            _spoken(check.get("threshold")),
+            check.get("outcome"),
+            "blocks" if check.get("hard") else "warns",
+        )
         for check in checks
-    ]  # fmt: skip
-    print_table(["check", "value", "interval", "threshold", "outcome", "", "why"], rows, "The report holds no checks.")
+    ]
+    print_table(["check", "value", "interval", "threshold", "outcome", "it"], rows, "The report holds no checks.")
+    for check in checks:
+        if check.get("outcome") != "pass":
+            out.print(f"{check.get('name')}: {check.get('reason')}", markup=False, soft_wrap=True)
 
 
 def _spoken(value: Any) -> str:

@@ -53,7 +53,7 @@ def list_rounds(limit: int, data_dir: Path, url: str | None, as_json: bool) -> N
         ["round", "state", "method", "candidate", "asked by", "asked at", "why it ended so"],
         [
             (item.round_id, item.state, item.method or "auto", item.candidate_version, item.requested_by,
-             local_time(item.requested_at), item.reason)
+             local_time(item.requested_at), _first_clause(item.reason))
             for item in found
         ],
         "No round yet: thumbwise round start",
@@ -135,13 +135,20 @@ def _print_round(found: "Round", as_json: bool) -> None:
     out = to_stdout()
     candidate = f" → version {found.candidate_version}" if found.candidate_version else ""
     out.print(f"[bold]round {found.round_id}[/] {found.state}, method {found.method or 'auto'}{candidate}")
-    if found.reason:
+    if found.reason and not found.gate_report:
         out.print(found.reason, markup=False, soft_wrap=True)
-    counts = {name: value for name, value in found.selection.items() if isinstance(value, int | float)}
+    counts = {name: value for name, value in found.selection.items() if isinstance(value, int | float) and value}
     if counts:
-        out.print("trained on: " + ", ".join(f"{name} {value:g}" for name, value in counts.items()))
+        said = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in counts.items())
+        out.print(f"selection: {said}", soft_wrap=True)
     if found.gate_report:
         print_gate(found.gate_report)
+
+
+def _first_clause(reason: str | None) -> str:
+    """Enough of a reason for a line of a table; `round show` has the rest."""
+    first = (reason or "").partition(";")[0]
+    return first if len(first) <= 70 else first[:69] + "…"
 
 
 def _as_dict(found: "Round") -> dict[str, Any]:

@@ -13,7 +13,7 @@ class DemoPlan:
     seed: int = 0
     rounds: int = 2
     crowd: CrowdPlan = field(default_factory=CrowdPlan)
-    replies_a_round: int = 400
+    replies_a_round: int = 560
     """Replies that the crowd draws and rates before each round."""
     method: str = "kto"
     concurrency: int = 28
@@ -30,7 +30,9 @@ class DemoPlan:
     threads: int | None = None
     """Torch threads of the server; None: as it decides by itself."""
     round_timeout_s: float = 3600.0
-    settings: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    settings: Mapping[str, str | int | float | bool] = field(
+        default_factory=lambda: {"rounds.held_out_raters": 0.18, "rounds.held_out_prompts": 0.18}
+    )
     """Settings of the server ("section.key" to value) that differ from their defaults: its thumbwise.toml."""
 
     def __post_init__(self) -> None:

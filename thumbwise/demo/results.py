@@ -103,7 +103,8 @@ def _gate_line(item: RoundStory) -> Text:
     forced = ", promoted by force" if item.forced else ""
     votes = f"{item.up} 👍 {item.down} 👎"
     line = f"round {item.number} ({votes}): gate {item.gate.get('outcome', 'not reached')}{forced}"
-    return Text(f"{line}. {item.gate.get('summary') or item.reason or ''}")
+    not_passed = [check["name"] for check in item.gate.get("checks", ()) if check.get("outcome") != "pass"]
+    return Text(f"{line}; not passed: {', '.join(not_passed)}" if not_passed else line)
 
 
 def _side_by_side(before: FreshReply, after: FreshReply) -> Table:
