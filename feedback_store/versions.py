@@ -119,10 +119,16 @@ def rollback(connection: Connection, *, actor: str, reason: str, expected_live: 
     never forward to what was just left. Raises Conflict when there is none, or on a stale expected_live."""
     live = _live(connection)
     _expect(live, expected_live)
+    before = rollback_target(connection)
+    return _move(connection, "rollback", live, before, actor=actor, reason=reason, forced=False)
+
+
+def rollback_target(connection: Connection) -> int:
+    """Return the version that a rollback would bring back. Raises Conflict when there is none."""
     before = _live_before(connection)
     if before is None:
-        raise Conflict(f"version {live} is the first; there is nothing to roll back to")
-    return _move(connection, "rollback", live, before, actor=actor, reason=reason, forced=False)
+        raise Conflict(f"version {_live(connection)} is the first; there is nothing to roll back to")
+    return before
 
 
 def live_version(connection: Connection) -> PolicyVersion:

@@ -92,6 +92,8 @@ async def roll_back(request: Request) -> Response:
     """Bring back the version that was live before the present one. 409 when there is none."""
     context = context_of(request)
     body = await read_body(request, RollbackBody)
+    # Loaded first, as for a promote: once the pointer has moved, the very next reply is of the former version.
+    await run_in_threadpool(context.prepare_version, await context.store.read_async(versions.rollback_target))
     deployment = await context.store.write_async(
         versions.rollback, actor=ADMIN_ACTOR, reason=body.reason, expected_live=body.expected_live
     )
