@@ -31,6 +31,7 @@ from trainer.encoding import Encoded
 from trainer.events import Emit
 from trainer.job import Job, PairRow, PromptRow, ReplyText, VoteRow
 from trainer.policies import Policies
+from trainer.reference import reference_logprobs
 from trainer.scoring import summed_logprobs, text_logprobs, token_logprobs
 
 REPORT_SCHEMA = 1
@@ -130,7 +131,7 @@ def _replies(draw: Draw, policy: PolicyRef, ids: Sequence[tuple[int, ...]], job:
 
 
 def _held_out_votes(policies: Policies, votes: Sequence[VoteRow], job: Job) -> checks.Check:
-    margins = _margins(policies, [(row.messages, row.reply) for row in votes])
+    margins = _margins(policies, [(row.messages, row.reply) for row in votes], job)
     return checks.held_out_preference(
         margins, [row.up for row in votes], [row.rater for row in votes], job.gate, job.seed
     )
@@ -142,18 +143,18 @@ def _held_out_pairs(policies: Policies, pairs: Sequence[PairRow], job: Job) -> c
     both = _margins(
         policies,
         [(row.messages, row.chosen) for row in pairs] + [(row.messages, row.rejected) for row in pairs],
+        job,
     )
     gains = [chosen - rejected for chosen, rejected in zip(both[: len(pairs)], both[len(pairs) :], strict=True)]
     return checks.held_out_pairs(gains, [row.rater for row in pairs], job.gate, job.seed)
 
 
-def _margins(policies: Policies, rows: Sequence[tuple[tuple[dict[str, str], ...], ReplyText]]) -> list[float]:
+def _margins(policies: Policies, rows: Sequence[tuple[tuple[dict[str, str], ...], ReplyText]], job: Job) -> list[float]:
     """log π_candidate − log π_live of each reply: the implicit reward, up to β."""
     encoded = [policies.encoder.encode(messages, reply) for messages, reply in rows]
     with policies.use("candidate") as model:
         candidate = summed_logprobs(model, encoded)
-    with policies.use("live") as model:
-        live = summed_logprobs(model, encoded)
+    live, _ = reference_logprobs(policies, encoded, [reply for _, reply in rows], job.live_version)
     return [mine - theirs for mine, theirs in zip(candidate, live, strict=True)]
 
 

@@ -14,8 +14,8 @@ from tests.trainer.parts import PEFT_NOISE, question, reply_text
 from trainer.drawing import engine_draw
 from trainer.encoding import Encoded, Encoder, stored_logprob
 from trainer.job import Job
-from trainer.methods.common import reference_logprobs
 from trainer.policies import Policies, upper_layers
+from trainer.reference import reference_logprobs
 from trainer.scoring import summed_logprobs, text_logprobs, token_logprobs
 from trainer.settings import LoraSettings
 

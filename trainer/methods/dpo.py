@@ -10,7 +10,7 @@ is the plain loss over right ones. `chosen_likelihood_weight` adds that multiple
 negative log-likelihood (Pang et al. 2024, arXiv:2404.19733, equation 1): plain DPO here lowered the probability of both
 replies and ended in very short ones (17 % under 3 words), the added term held it off (3 %).
 
-The reference is the live policy, whose log-probs were stored when it wrote the replies (see common.py).
+The reference is the live policy, whose log-probs were stored when it wrote the replies (see reference.py).
 """
 
 from pathlib import Path
@@ -25,12 +25,12 @@ from trainer.methods.common import (
     PreparedRows,
     Watch,
     fitting,
-    reference_logprobs,
     run,
     stratified_order,
     trainer_arguments,
 )
 from trainer.policies import Policies
+from trainer.reference import reference_logprobs
 
 
 class _Trainer(PreparedRows, DPOTrainer):

@@ -10,7 +10,7 @@ equation 7, unpaired). trl estimates z₀ from mismatched pairs of a batch and c
 was 0 in nearly every batch, and it costs two more forward passes.
 
 λ balance the two kinds (equation 8): λ_D·n_D : λ_U·n_U = 1 : 1, changing only the rarer kind's weight, up to a cap.
-The reference is the live policy, whose log-probs were stored when it wrote the replies (see common.py).
+The reference is the live policy, whose log-probs were stored when it wrote the replies (see reference.py).
 """
 
 from pathlib import Path
@@ -27,12 +27,12 @@ from trainer.methods.common import (
     Watch,
     class_weights,
     fitting,
-    reference_logprobs,
     run,
     stratified_order,
     trainer_arguments,
 )
 from trainer.policies import Policies
+from trainer.reference import reference_logprobs
 from trainer.scoring import summed_logprobs
 
 
