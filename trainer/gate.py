@@ -14,7 +14,6 @@ The report is JSON:
                 here are kept in it: the prompt is a user's text, and is looked up in the store while that keeps it.
 """
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -125,7 +124,7 @@ def _live_ref(job: Job) -> PolicyRef:
 
 def _replies(draw: Draw, policy: PolicyRef, ids: Sequence[tuple[int, ...]], job: Job) -> Replies:
     """Draw about `gate.replies` replies, the same number to each prompt."""
-    turns = max(1, math.ceil(job.gate.replies / len(ids)))
+    turns = max(1, round(job.gate.replies / len(ids)))
     sampling = Sampling(temperature=job.gate.temperature, max_tokens=job.gate.reply_tokens, seed=job.seed)
     return Replies(draw(policy, ids, turns, sampling), [place for place in range(len(ids)) for _ in range(turns)])
 

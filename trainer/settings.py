@@ -104,7 +104,7 @@ class GateSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    replies: int = Field(default=128, ge=8)
+    replies: int = Field(default=112, ge=8)
     """On-policy replies drawn from candidate and live alike, on prompts that were not trained on."""
     reply_tokens: int = Field(default=96, ge=8)
     """Most tokens of each of those replies."""
@@ -126,8 +126,9 @@ class GateSettings(BaseModel):
     """The same from the base model: what all rounds together may drift."""
     max_length_change: float = Field(default=0.25, gt=0)
     """Median length may leave the range of what raters liked by at most this share."""
-    max_short_rise: float = Field(default=0.01, ge=0)
-    """Most by which the share of replies under 3 words may rise over the live policy's."""
+    max_short_rise: float = Field(default=0.02, ge=0)
+    """Most by which the share of replies under 3 words may rise over the live policy's. Half of that can only be told
+    from chance on several hundred replies: lower it together with a higher `replies`."""
     max_empty: float = Field(default=0.005, ge=0)
     """Most empty replies, as a share."""
     max_repeat_rise: float = Field(default=0.02, ge=0)

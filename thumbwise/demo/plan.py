@@ -13,15 +13,15 @@ class DemoPlan:
     seed: int = 0
     rounds: int = 2
     crowd: CrowdPlan = field(default_factory=CrowdPlan)
-    replies_a_round: int = 560
+    replies_a_round: int = 480
     """Replies that the crowd draws and rates before each round."""
     method: str = "kto"
-    concurrency: int = 28
+    concurrency: int = 32
     """Chats held at the same time: near the server's batch, so that steps are full."""
     temperature: float = 1.0
     top_p: float = 0.95
     max_tokens: int = 96
-    fresh_prompts: int = 120
+    fresh_prompts: int = 104
     fresh_replies: int = 2
     """Replies to each fresh prompt, of every version that is measured."""
     force_promotion: bool = False
