@@ -64,13 +64,16 @@ class TrainingSettings(BaseModel):
 
     method: Literal["auto", "kto", "dpo"] = "auto"
     """kto learns from thumbs, dpo from comparisons. auto: the one whose minimum is met; of two, the one with more."""
-    learning_rate: float = Field(default=1e-3, gt=0, lt=1)
-    """Peak learning rate of AdamW, for adapter weights."""
+    learning_rate: float = Field(default=2e-3, gt=0, lt=1)
+    """Peak learning rate of AdamW for a fresh adapter."""
+    continued_learning_rate: float = Field(default=1e-3, gt=0, lt=1)
+    """The same for a round that continues from live's adapter: both its matrices move the policy at once, where a
+    fresh one's B begins at zero."""
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the selection."""
     batch_size: int = Field(default=4, ge=2)
     """Rows of one optimiser step."""
-    beta: float = Field(default=0.1, gt=0)
+    beta: float = Field(default=0.5, gt=0)
     """How strongly the policy is held to its reference: higher stays closer."""
     kto_loss: Literal["apo_zero_unpaired", "kto"] = "apo_zero_unpaired"
     """apo_zero_unpaired: KTO without its KL term (two forward passes fewer; its estimate was mostly 0)."""

@@ -103,7 +103,16 @@ EASY_GATE = GateSettings(
     max_phrase_share=1,
     max_perplexity_rise=1e6,
 )
-QUICK_TRAINING = TrainingSettings(learning_rate=1e-2, batch_size=8, epochs=2, threads=1, niceness=0, dtype="float32")
+QUICK_TRAINING = TrainingSettings(
+    learning_rate=1e-2,
+    continued_learning_rate=1e-2,
+    beta=0.1,
+    batch_size=8,
+    epochs=2,
+    threads=1,
+    niceness=0,
+    dtype="float32",
+)
 
 
 @dataclass
