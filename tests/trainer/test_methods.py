@@ -138,7 +138,8 @@ def test_kto_is_the_loss_that_its_file_states(
     ]
     found = train_kto(moved, rows, one_step(job, "kto"), tmp_path, emit)
     assert (found["desirable_weight"], found["undesirable_weight"]) == (1.0, 2.0)
-    assert found["loss"] == pytest.approx(sum(losses) / len(losses), abs=1e-4)
+    anchor = -job.training.anchor * sum(ratios) / len(ratios)
+    assert found["loss"] == pytest.approx(sum(losses) / len(losses) + anchor, abs=1e-4)
     assert [event["event"] for event in events] == ["metric"]
     assert {"loss", "grad_norm", "reward_margin"} <= set(events[0]["values"])
 
@@ -162,7 +163,8 @@ def test_dpo_is_the_loss_that_its_file_states(
         for margin in margins
     ]
     found = train_dpo(moved, rows, one_step(job, "dpo", label_smoothing=smoothing), tmp_path, emit)
-    assert found["loss"] == pytest.approx(sum(losses) / len(losses), abs=1e-4)
+    anchor = -job.training.anchor * sum(chosen + rejected) / len(chosen + rejected)
+    assert found["loss"] == pytest.approx(sum(losses) / len(losses) + anchor, abs=1e-4)
     assert found["reward_margin"] == pytest.approx(sum(margins) / len(margins), abs=1e-3)
 
 

@@ -50,7 +50,29 @@ class NothingToTrainOn(ValueError):
 
 class PreparedRows:
     """Mixed into a trl trainer: rows come tokenised, ordered and with reference log-probs, so that its own preparation
-    (templating, tokenising, a pass of the reference model, cache files) is skipped."""
+    (templating, tokenising, a pass of the reference model, cache files) is skipped.
+
+    It also adds the anchor, α · mean(log π_ref(y|x) − log π(y|x)) over all rows of a batch, liked or not. Rows of an
+    on-policy round are samples of the reference, so this estimates α · KL(π_ref ‖ π) without drawing anything. The
+    losses alone do not hold a small adapter: they saturate, noise in the votes walks it away, and a policy trained on
+    votes dealt at random ended 27 nats from the base with 68 % of the wins (docs/log.md). At r = 0 a vote pulls with
+    β / 4.
+    """
+
+    anchor: float = 0.0
+
+    def _compute_loss(self, model: Any, inputs: Any, return_outputs: Any) -> Any:
+        seen: list[torch.Tensor] = []
+
+        def recorded(**arguments: Any) -> Any:
+            outputs = model(**arguments)
+            seen.append(outputs.log_probs)  # [rows, tokens − 1], zero outside the completions
+            return outputs
+
+        loss = super()._compute_loss(recorded, inputs, return_outputs)  # type: ignore[misc]
+        names = ("ref_logps", "ref_chosen_logps", "ref_rejected_logps")
+        reference = torch.cat([inputs[name] for name in names if name in inputs])
+        return loss + self.anchor * (reference.mean() - seen[0].sum(-1).mean())
 
     def _prepare_dataset(self, dataset: Any, *_: object, **__: object) -> Any:
         return dataset

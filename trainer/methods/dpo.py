@@ -74,6 +74,7 @@ def train_dpo(policies: Policies, rows: list[PairRow], job: Job, folder: Path, e
         processing_class=policies.tokenizer,
         callbacks=[watch],
     )
+    trainer.anchor = job.training.anchor
     run(trainer)
     return {
         "rows": len(kept),

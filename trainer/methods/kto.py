@@ -76,6 +76,7 @@ def train_kto(policies: Policies, rows: list[VoteRow], job: Job, folder: Path, e
         processing_class=policies.tokenizer,
         callbacks=[watch],
     )
+    trainer.anchor = job.training.anchor
     run(trainer)
     return {
         "rows": len(kept),
