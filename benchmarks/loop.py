@@ -38,10 +38,10 @@ class Case:
 
 CASES = (
     Case("votes", 0),
-    Case("votes", 1),
-    Case("votes", 2),
     Case("shuffled", 0, ("--control", "shuffled")),
+    Case("votes", 1),
     Case("inverted", 0, ("--control", "inverted")),
+    Case("votes", 2),
     Case("poison", 0, ("--poison", str(POISON_SHARE))),
 )
 
@@ -128,11 +128,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--cases", default="", help="some of them, like votes-0,shuffled-0; without it all")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         keep = options.keep or Path(scratch)
         keep.mkdir(parents=True, exist_ok=True)
-        results = run_all(CASES, keep, options.jobs)
+        wanted = set(options.cases.split(",")) if options.cases else {f"{case.name}-{case.seed}" for case in CASES}
+        cases = tuple(case for case in CASES if f"{case.name}-{case.seed}" in wanted)
+        results = run_all(cases, keep, options.jobs)
     first = results[0]["plan"]
     notes = (
         f"SmolLM2-135M-Instruct, two KTO rounds of {first['replies_a_round']} thumbs each from "
@@ -141,7 +144,7 @@ def main() -> None:
         "inverted: raters who like long replies, measured by the same hidden score; both promoted by force. "
         f"{'Each demo on one core, two at a time.' if options.jobs > 1 else 'One demo at a time.'}"
     )
-    rows = [row for case, result in zip(CASES, results, strict=True) for row in rows_of(case, result)]
+    rows = [row for case, result in zip(cases, results, strict=True) for row in rows_of(case, result)]
     report("loop", rows, notes)
 
 
