@@ -11,6 +11,7 @@ was 0 in nearly every batch, and it costs two more forward passes.
 
 λ balance the two kinds (equation 8): λ_D·n_D : λ_U·n_U = 1 : 1, changing only the rarer kind's weight, up to a cap.
 The reference is the live policy, whose log-probs were stored when it wrote the replies (see reference.py).
+An anchor to it is added to the loss (see PreparedRows in common.py).
 """
 
 from pathlib import Path
