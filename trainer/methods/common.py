@@ -84,9 +84,11 @@ class PreparedRows:
 class Watch(TrainerCallback):
     """Sends each step's metrics as an event, and stops the run on a cancel file or a number that is not finite."""
 
-    def __init__(self, folder: Path, emit: Emit) -> None:
+    def __init__(self, folder: Path, emit: Emit, *, estimates_kl: bool = False) -> None:
         self._cancel_file = folder / CANCEL_FILE
         self._emit = emit
+        self._estimates_kl = estimates_kl
+        """Only KTO's own loss estimates a KL; trl logs a constant 0 for the others, which would look like a finding."""
         self._last = (time.monotonic(), 0.0)
         self.last_values: dict[str, float] = {}
 
@@ -103,6 +105,8 @@ class Watch(TrainerCallback):
             if name in logs and not math.isfinite(float(logs[name])):
                 raise Diverged(state.global_step, name)
         values = {ours: float(logs[name]) for name, ours in _METRIC_NAMES.items() if name in logs}
+        if not self._estimates_kl:
+            values.pop("kl_nats", None)
         now, tokens = time.monotonic(), float(logs.get("num_tokens", 0.0))
         if now > self._last[0]:
             values["tokens_per_s"] = (tokens - self._last[1]) / (now - self._last[0])

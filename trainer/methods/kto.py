@@ -64,7 +64,7 @@ def train_kto(policies: Policies, rows: list[VoteRow], job: Job, folder: Path, e
         with policies.use("live") as model:
             columns["ref_KL_logps"] = summed_logprobs(model, mismatched)
 
-    watch = Watch(folder, emit)
+    watch = Watch(folder, emit, estimates_kl=job.training.kto_loss == "kto")
     trainer = _Trainer(
         model=policies.model,
         args=KTOConfig(
