@@ -126,7 +126,7 @@ class GateSettings(BaseModel):
     """From this many held-out pairs on, their accuracy is reported too."""
     min_replies: int = Field(default=50, ge=1)
     """Fewer drawn replies than this leave the checks on them inconclusive."""
-    max_kl_live_nats: float = Field(default=8.0, gt=0)
+    max_kl_live_nats: float = Field(default=5.0, gt=0)
     """Mean divergence of a whole reply from the live policy, in nats."""
     max_kl_base_nats: float = Field(default=15.0, gt=0)
     """The same from the base model: what all rounds together may drift."""
