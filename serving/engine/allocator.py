@@ -3,25 +3,30 @@
 Torch on a CPU allocates and frees activations of megabytes at each layer. glibc gives such blocks back to the kernel at
 once and takes them again a moment later: half of a training step's time was page faults on a virtual machine. Raising
 glibc's thresholds cures it. Set through mallopt, since the environment variables are read before Python runs.
+
+Blocks above 32 MB (logits, whole weights) are still mapped and returned one by one. Keeping those on the heap as well
+was tried: shapes differ from batch to batch, the heap became full of holes, and a round grew to 14 GB.
 """
 
 import ctypes
 import platform
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
+_LARGEST_KEPT_BYTES = 32 << 20  # the most that glibc takes as M_MMAP_THRESHOLD on 64 bits
+_TOP_PAD_BYTES = 64 << 20
 
 
-def keep_freed_memory(top_pad_bytes: int = 256 << 20) -> bool:
-    """Tell glibc to serve large blocks from the heap and to keep what is freed. Returns whether it could be told.
+def keep_freed_memory() -> bool:
+    """Tell glibc to serve blocks up to 32 MB from the heap and to keep what is freed. Returns whether it could be told.
 
-    Costs resident memory: the process stays at its peak, `top_pad_bytes` more at most. Elsewhere than on glibc: no-op.
+    Costs resident memory: the heap stays at its peak. Elsewhere than on glibc: no-op.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
     told = [
-        libc.mallopt(_M_MMAP_MAX, 0),
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES),
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1),
-        libc.mallopt(_M_TOP_PAD, top_pad_bytes),
+        libc.mallopt(_M_TOP_PAD, _TOP_PAD_BYTES),
     ]
     return all(told)
