@@ -45,6 +45,11 @@ CASES = (
     Case("poison", 0, ("--poison", str(POISON_SHARE))),
 )
 
+CONTROLS = {
+    "shuffled": "shuffled: the same votes dealt at random, promoted by force. ",
+    "inverted": "inverted: raters who like long replies, by the same hidden score, promoted by force. ",
+}
+
 
 def run(case: Case, keep: Path, core: int | None) -> dict[str, Any]:
     """Run one demo, on one core if asked; return its results. A kept result is read instead."""
@@ -140,8 +145,8 @@ def main() -> None:
     notes = (
         f"SmolLM2-135M-Instruct, two KTO rounds of {first['replies_a_round']} thumbs each from "
         f"{first['crowd']['raters']} simulated raters; hidden score on {first['fresh_prompts']} fresh prompts × "
-        f"{first['fresh_replies']} replies, against the base (the peer). shuffled: the same votes dealt at random; "
-        "inverted: raters who like long replies, measured by the same hidden score; both promoted by force. "
+        f"{first['fresh_replies']} replies, against the base (the peer). "
+        f"{''.join(about for name, about in CONTROLS.items() if any(case.name == name for case in cases))}"
         f"{'Each demo on one core, two at a time.' if options.jobs > 1 else 'One demo at a time.'}"
     )
     rows = [row for case, result in zip(cases, results, strict=True) for row in rows_of(case, result)]
