@@ -54,10 +54,11 @@ class RoundStopped(Exception):
 class Supervisor:
     """Takes up rounds one after another. `start` runs it in a thread; `run_next` does one round in the caller's."""
 
-    def __init__(self, context: TrainerContext) -> None:
+    def __init__(self, context: TrainerContext, stop: threading.Event | None = None) -> None:
+        """`stop`: the event that ends it, set by `close` or by whoever gave it."""
         self._context = context
         self._owner = f"{socket.gethostname()}-{os.getpid()}"
-        self._stop = threading.Event()
+        self._stop = stop or threading.Event()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 

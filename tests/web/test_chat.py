@@ -158,6 +158,7 @@ def test_with_consent_history_comes_back_from_the_server(open_page: Callable[...
     page.get_by_role("button", name="Compare two replies").click()
     say(page, "And two of these")
     page.get_by_role("button", name="B is better").click()
+    page.locator(".verdict-line").wait_for()  # the chosen reply takes the cards' place once the verdict is stored
     chosen = page.locator(".assistant > .prose").last.inner_text()
     page.evaluate(
         "for (const key of Object.keys(localStorage)) if (key.includes('.conversation.')) localStorage.removeItem(key)"
