@@ -76,6 +76,9 @@ class TrainingSettings(BaseModel):
     anchor: float = Field(default=0.015, ge=0)
     """Weight of the pull back to what the reference said, for every row alike; at 0 noise in the votes carries the
     policy away. A vote pulls with beta / 4 at first."""
+    plain_text_weight: float = Field(default=0.2, ge=0)
+    """Weight of what holds plain text, outside any chat, to the base model: KL in nats of one row a step. 0: nothing,
+    and a tenth more speed."""
     beta: float = Field(default=0.5, gt=0)
     """How strongly the policy is held to its reference: higher stays closer."""
     kto_loss: Literal["apo_zero_unpaired", "kto"] = "apo_zero_unpaired"

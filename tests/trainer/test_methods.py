@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,6 +102,21 @@ def log_ratios(policies: Policies, sequences: list[Encoded]) -> list[float]:
     return [mine - theirs for mine, theirs in zip(candidate, live, strict=True)]
 
 
+def held_to_plain_text(policies: Policies, job: Job, sequences: list[Encoded], labels: list[bool]) -> float:
+    """The part of the first step's loss that plain text adds, by its definition and in float64."""
+    first = sequences[stratified_order(labels, 1, job.seed)[0]]
+    tokens = [token for token in first.completion_ids if token not in policies.tokenizer.all_special_ids][:64]
+    ids = torch.tensor([[policies.tokenizer.bos_token_id or policies.tokenizer.eos_token_id, *tokens]])
+    found = []
+    for name in ("base", "candidate"):
+        with policies.use(name) as model, torch.no_grad():  # type: ignore[arg-type]
+            found.append(model(input_ids=ids).logits[0].double().softmax(-1))
+    base, candidate = found
+    divergence = float((base * (base.log() - candidate.log())).sum())
+    assert divergence > 0.01, "nothing to tell"
+    return job.training.plain_text_weight * divergence
+
+
 def sigmoid(value: float) -> float:
     return 1 / (1 + math.exp(-value))
 
@@ -136,10 +152,11 @@ def test_kto_is_the_loss_that_its_file_states(
         1 - sigmoid(beta * ratio) if row.up else 2.0 * sigmoid(beta * ratio)
         for row, ratio in zip(rows, ratios, strict=True)
     ]
+    plain = held_to_plain_text(moved, job, sequences, [row.up for row in rows])
     found = train_kto(moved, rows, one_step(job, "kto"), tmp_path, emit)
     assert (found["desirable_weight"], found["undesirable_weight"]) == (1.0, 2.0)
     anchor = -job.training.anchor * sum(ratios) / len(ratios)
-    assert found["loss"] == pytest.approx(sum(losses) / len(losses) + anchor, abs=1e-4)
+    assert found["loss"] == pytest.approx(sum(losses) / len(losses) + anchor + plain, abs=1e-4)
     assert [event["event"] for event in events] == ["metric"]
     assert {"loss", "grad_norm", "reward_margin"} <= set(events[0]["values"])
 
@@ -162,9 +179,11 @@ def test_dpo_is_the_loss_that_its_file_states(
         (-(1 - smoothing) * math.log(sigmoid(margin)) + smoothing * math.log(sigmoid(-margin))) / (1 - 2 * smoothing)
         for margin in margins
     ]
+    sequences = [moved.encoder.encode(row.messages, row.chosen) for row in rows]
+    plain = held_to_plain_text(moved, job, sequences, [True] * len(rows))
     found = train_dpo(moved, rows, one_step(job, "dpo", label_smoothing=smoothing), tmp_path, emit)
     anchor = -job.training.anchor * sum(chosen + rejected) / len(chosen + rejected)
-    assert found["loss"] == pytest.approx(sum(losses) / len(losses) + anchor, abs=1e-4)
+    assert found["loss"] == pytest.approx(sum(losses) / len(losses) + anchor + plain, abs=1e-4)
     assert found["reward_margin"] == pytest.approx(sum(margins) / len(margins), abs=1e-3)
 
 
@@ -186,6 +205,20 @@ def test_training_moves_liked_replies_up_and_disliked_ones_down(
     assert found["steps"] == 6  # 48 rows in batches of 8
     assert events[-1]["values"]["progress"] == 1
     assert [path.name for path in tmp_path.iterdir()] == [], "trl leaves nothing behind"
+
+
+def test_what_holds_plain_text_leaves_it_nearer_to_the_base(job: Job, tmp_path: Path, emit: Any) -> None:
+    def drift(weight: float) -> float:
+        policies = Policies.open(job)
+        settings = one_step(job, "kto", learning_rate=1e-2, epochs=8, plain_text_weight=weight)
+        train_kto(policies, votes(), settings, tmp_path, emit)
+        text = [Encoded((policies.tokenizer.eos_token_id,), tuple(policies.tokenizer.encode("the cat sat on a mat")))]
+        with policies.use("candidate") as model:
+            candidate = summed_logprobs(model, text)[0]
+        with policies.use("base") as model:
+            return abs(candidate - summed_logprobs(model, text)[0])
+
+    assert drift(1.0) < 0.5 * drift(0.0)
 
 
 def test_a_cancel_file_stops_training_within_a_step(job: Job, tmp_path: Path, events: list[Any]) -> None:

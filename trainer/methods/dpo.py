@@ -26,6 +26,7 @@ from trainer.methods.common import (
     PreparedRows,
     Watch,
     fitting,
+    plain_rows,
     run,
     stratified_order,
     trainer_arguments,
@@ -76,6 +77,8 @@ def train_dpo(policies: Policies, rows: list[PairRow], job: Job, folder: Path, e
         callbacks=[watch],
     )
     trainer.anchor = job.training.anchor
+    trainer.plain_weight = job.training.plain_text_weight
+    trainer.plain_rows = plain_rows([chosen[place] for place in order], policies.tokenizer)
     run(trainer)
     return {
         "rows": len(kept),

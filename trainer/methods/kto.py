@@ -28,6 +28,7 @@ from trainer.methods.common import (
     Watch,
     class_weights,
     fitting,
+    plain_rows,
     run,
     stratified_order,
     trainer_arguments,
@@ -78,6 +79,8 @@ def train_kto(policies: Policies, rows: list[VoteRow], job: Job, folder: Path, e
         callbacks=[watch],
     )
     trainer.anchor = job.training.anchor
+    trainer.plain_weight = job.training.plain_text_weight
+    trainer.plain_rows = plain_rows([encoded[place] for place in order], policies.tokenizer)
     run(trainer)
     return {
         "rows": len(kept),
