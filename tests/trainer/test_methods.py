@@ -109,7 +109,7 @@ def held_to_plain_text(policies: Policies, job: Job, sequences: list[Encoded], l
     ids = torch.tensor([[policies.tokenizer.bos_token_id or policies.tokenizer.eos_token_id, *tokens]])
     found = []
     for name in ("base", "candidate"):
-        with policies.use(name) as model, torch.no_grad():  # type: ignore[arg-type]
+        with policies.use(name) as model, torch.no_grad():
             found.append(model(input_ids=ids).logits[0].double().softmax(-1))
     base, candidate = found
     divergence = float((base * (base.log() - candidate.log())).sum())
