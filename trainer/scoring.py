@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from trainer import head
 from trainer.encoding import Encoded
 
 _ROW_BATCH = 8
@@ -38,6 +39,12 @@ def _score(model: Any, rows: list[Encoded]) -> list[torch.Tensor]:
         ids_BT[place, width - row.tokens :] = torch.tensor(row.prompt_ids + row.completion_ids)
         mask_BT[place, width - row.tokens :] = 1
     positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
+    if head.fits(model):
+        scored_BT = torch.zeros_like(mask_BT, dtype=torch.bool)
+        for place, row in enumerate(rows):
+            scored_BT[place, width - len(row.completion_ids) :] = True
+        found = head.log_probs(model, ids_BT, mask_BT, positions_BT, scored_BT)
+        return list(found.split([len(row.completion_ids) for row in rows]))
     logits_BKV = (
         model(
             input_ids=ids_BT.to(device),

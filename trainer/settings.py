@@ -73,7 +73,7 @@ class TrainingSettings(BaseModel):
     """Passes over the selection."""
     batch_size: int = Field(default=4, ge=2)
     """Rows of one optimiser step."""
-    anchor: float = Field(default=0.015, ge=0)
+    anchor: float = Field(default=0.005, ge=0)
     """Weight of the pull back to what the reference said, for every row alike; at 0 noise in the votes carries the
     policy away. A vote pulls with beta / 4 at first."""
     plain_text_weight: float = Field(default=0.2, ge=0)

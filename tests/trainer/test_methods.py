@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trainer.parts import DISLIKED, LIKED, PEFT_NOISE, QUICK_TRAINING, question, reply_text
+from trainer import head
 from trainer.encoding import Encoded
 from trainer.job import CANCEL_FILE, Job, PairRow, VoteRow
 from trainer.methods.common import (
@@ -205,6 +206,41 @@ def test_training_moves_liked_replies_up_and_disliked_ones_down(
     assert found["steps"] == 6  # 48 rows in batches of 8
     assert events[-1]["values"]["progress"] == 1
     assert [path.name for path in tmp_path.iterdir()] == [], "trl leaves nothing behind"
+
+
+def test_our_head_gives_what_trls_gives(moved: Policies) -> None:
+    from trl.trainer.utils import add_fused_lm_head
+
+    sequences = [moved.encoder.encode(row.messages, row.reply) for row in votes()]
+    add_fused_lm_head(moved.model.get_base_model(), outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
+    width = max(row.tokens for row in sequences)
+    ids, labels = torch.zeros(len(sequences), width, dtype=torch.long), torch.full((len(sequences), width), -100)
+    mask = torch.zeros_like(ids)
+    for place, row in enumerate(sequences):
+        whole = torch.tensor(row.prompt_ids + row.completion_ids)
+        ids[place, : row.tokens], mask[place, : row.tokens] = whole, 1
+        labels[place, len(row.prompt_ids) : row.tokens] = whole[len(row.prompt_ids) :]
+    assert head.fits(moved.model)
+    inputs = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    found: list[tuple[Any, list[torch.Tensor]]] = []
+    for outputs in (
+        head.scores(moved.model, **inputs, use_cache=False),
+        moved.model(**inputs, use_cache=False, fused_lm_head=True),
+    ):
+        pull = torch.linspace(-1, 1, outputs.log_probs.numel()).reshape(outputs.log_probs.shape)
+        moved.model.zero_grad()
+        (outputs.log_probs * pull * (labels[:, 1:] != -100)).sum().backward()
+        trained = [p for p in moved.model.parameters() if p.requires_grad]
+        found.append((outputs, [p.grad.clone() for p in trained if p.grad is not None]))
+    (ours, our_gradients), (trls, trl_gradients) = found
+    scored = labels[:, 1:] != -100
+    for name in ("log_probs", "entropy", "mean_logits", "is_top1"):
+        torch.testing.assert_close(
+            getattr(ours, name)[scored].float(), getattr(trls, name)[scored].float(), rtol=1e-4, atol=1e-5, msg=name
+        )
+    assert len(our_gradients) == len(trl_gradients) > 0
+    for mine, theirs in zip(our_gradients, trl_gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
 
 
 def test_what_holds_plain_text_leaves_it_nearer_to_the_base(job: Job, tmp_path: Path, emit: Any) -> None:

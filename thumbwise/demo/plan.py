@@ -13,7 +13,7 @@ class DemoPlan:
     seed: int = 0
     rounds: int = 2
     crowd: CrowdPlan = field(default_factory=CrowdPlan)
-    replies_a_round: int = 480
+    replies_a_round: int = 600
     """Replies that the crowd draws and rates before each round."""
     method: str = "kto"
     concurrency: int = 32

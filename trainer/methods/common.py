@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, TrainerCallback
 
+from trainer import head
 from trainer.encoding import Encoded
 from trainer.events import Emit
 from trainer.job import CANCEL_FILE, Job
@@ -74,7 +75,11 @@ class PreparedRows:
         seen: list[torch.Tensor] = []
 
         def recorded(**arguments: Any) -> Any:
-            outputs = model(**arguments)
+            if head.fits(model):
+                arguments.pop("fused_lm_head")
+                outputs: Any = head.scores(model, **arguments)
+            else:
+                outputs = model(**arguments)
             seen.append(outputs.log_probs)  # [rows, tokens − 1], zero outside the completions
             return outputs
 

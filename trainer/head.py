@@ -1,0 +1,111 @@
+"""Log-probabilities of completions through a frozen output head, for training and scoring on a CPU.
+
+transformers' own head works on whole rows, padding included, and copies its weight once for each row when only the last
+positions are asked for. trl's fused head scores every position on a CPU, prompts and padding too, and computes the
+gradient of the head's weight although an adapter leaves it frozen. On a vocabulary of 49,152 that was half of a
+training step. Here only completion tokens are scored, and the one gradient is the hidden states'.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+_CHUNK = 128
+"""Tokens scored at a time: their logits (25 MB at 49,152 words in float32) stay near the processor's cache."""
+_SCALED = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
+"""Settings of models whose logits are more than one matrix product; they keep trl's head, which knows them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What trl's trainers read of a forward pass; each of shape [rows, tokens − 1], zero where nothing is scored."""
+
+    log_probs: torch.Tensor
+    entropy: torch.Tensor
+    mean_logits: torch.Tensor
+    is_top1: torch.Tensor
+
+
+def fits(model: Any) -> bool:
+    """Whether the model's head is a frozen plain matrix on a CPU."""
+    causal = model.get_base_model()
+    head: Any = causal.get_output_embeddings()
+    config = causal.config.get_text_config()
+    return (
+        type(head) is torch.nn.Linear
+        and getattr(head, "bias", None) is None
+        and head.weight.device.type == "cpu"
+        and not head.weight.requires_grad
+        and all(getattr(config, name, None) in (None, 1, 1.0) for name in _SCALED)
+    )
+
+
+def scores(model: Any, *, labels: torch.Tensor, **inputs: Any) -> Scores:
+    """Score the tokens of `labels` [rows, tokens] that are not −100, each given those before it."""
+    causal = model.get_base_model()
+    hidden = causal.base_model(**inputs).last_hidden_state[:, :-1]
+    targets = labels[:, 1:]
+    scored = targets != -100
+    log_probs, entropy, mean_logits, is_top1 = _FrozenHead.apply(  # type: ignore[no-untyped-call]
+        hidden[scored], causal.get_output_embeddings().weight, targets[scored]
+    )
+
+    def placed(values: torch.Tensor) -> torch.Tensor:
+        whole = torch.zeros(scored.shape, dtype=values.dtype)
+        return whole.masked_scatter(scored, values)
+
+    return Scores(placed(log_probs), placed(entropy), placed(mean_logits), placed(is_top1))
+
+
+@torch.no_grad()
+def log_probs(model: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, scored: torch.Tensor) -> Any:
+    """Return log p of the tokens where `scored` [rows, tokens] is true (never the first), in row order: float32."""
+    causal = model.get_base_model()
+    hidden = causal.base_model(
+        input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
+    ).last_hidden_state[:, :-1][scored[:, 1:]]
+    weight, targets = causal.get_output_embeddings().weight, ids[scored]
+    found = torch.empty(len(targets))
+    for start in range(0, len(targets), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        logits = (hidden[part].to(weight.dtype) @ weight.T).float()
+        found[part] = logits.gather(-1, targets[part, None]).squeeze(-1) - logits.logsumexp(-1)
+    return found
+
+
+class _FrozenHead(torch.autograd.Function):
+    """hidden [T, D], weight [V, D], targets [T] → log p(target), entropy, mean logit, whether the target is likeliest.
+
+    With p = softmax(W h), ∂ log p_y / ∂h = W_y − pᵀW. The probabilities are kept in the weight's type for it.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        tokens = hidden.shape[0]
+        probabilities = torch.empty(tokens, weight.shape[0], dtype=weight.dtype)
+        found, is_top1 = torch.empty(3, tokens), torch.empty(tokens, dtype=torch.bool)
+        for start in range(0, tokens, _CHUNK):
+            part = slice(start, start + _CHUNK)
+            logits = (hidden[part].to(weight.dtype) @ weight.T).float()
+            at_target = logits.gather(-1, targets[part, None]).squeeze(-1)
+            normaliser = logits.logsumexp(-1)
+            found[2, part] = logits.mean(-1)
+            is_top1[part] = at_target >= logits.amax(-1)
+            share = (logits - normaliser[:, None]).exp_()
+            found[0, part] = at_target - normaliser
+            found[1, part] = normaliser - torch.linalg.vecdot(share, logits)
+            probabilities[part] = share
+        ctx.save_for_backward(weight, targets, probabilities)
+        ctx.dtype = hidden.dtype
+        log_probs, entropy, mean_logits = found.unbind()
+        ctx.mark_non_differentiable(entropy, mean_logits, is_top1)
+        return log_probs, entropy, mean_logits, is_top1
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        weight, targets, probabilities = ctx.saved_tensors
+        expected = probabilities @ weight  # [T, D]
+        return (gradient[:, None] * (weight[targets].float() - expected.float())).to(ctx.dtype), None, None
