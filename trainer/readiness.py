@@ -1,6 +1,7 @@
 """Is there enough feedback for a round, and of which method? A pure rule over counts, with its reasons in words."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -98,11 +99,18 @@ def judge_readiness(kept: Usable, rounds: RoundSettings, wanted: Literal["auto",
     for method in methods:
         if not missing[method]:
             return Readiness(method, f"ready for {method.upper()}", requirements, counts)
-    nearest = min(methods, key=lambda method: len(missing[method]))
+    nearest = min(methods, key=lambda method: _shortfall((*requirements["common"], *requirements[method])))
     reason = f"not ready for {nearest.upper()}: " + ", ".join(
         f"{item.name} {item.value:g} of {item.wanted:g}" for item in missing[nearest]
     )
     return Readiness(None, reason, requirements, counts)
+
+
+def _shortfall(requirements: Sequence[Requirement]) -> float:
+    """How far from ready, from 0 to 1: the mean part that lacks. Equal for all methods of an empty store."""
+    return sum(1 - min(item.value / item.wanted, 1.0) if item.wanted else 0.0 for item in requirements) / len(
+        requirements
+    )
 
 
 def readiness(connection: Connection, rounds: RoundSettings, training: TrainingSettings) -> Readiness:

@@ -34,7 +34,7 @@ def kept(ups: int = 0, downs: int = 0, pairs: int = 0, raters: int = 40, prompts
         (kept(150, 50), "dpo", None, "pairs 0 of 200"),
         (kept(150, 50, raters=19), "auto", None, "raters 19 of 20"),
         (kept(150, 50, prompts=49), "auto", None, "prompts 49 of 50"),
-        (kept(), "auto", None, "not ready"),
+        (kept(), "auto", None, "not ready for KTO: raters 0 of 20"),
     ],
 )
 def test_a_round_is_ready_exactly_from_its_thresholds_on(feedback: Usable, wanted: Any, method: Any, said: str) -> None:
