@@ -119,6 +119,19 @@ def rows_of(case: Case, result: dict[str, Any]) -> list[Row]:
     return rows
 
 
+def mean_of_seeds(results: list[dict[str, Any]]) -> list[Row]:
+    """The mean over the seeds that learnt from votes, and the worst of their lower bounds; none for a single seed. A
+    seed of which nothing went live counts as the base itself, 50 %."""
+    if len(results) < 2:
+        return []
+    last = [item["versions"][-1]["win_rate"] for item in results if len(item["versions"]) > 1]
+    unmoved = len(results) - len(last)
+    values = [win["value"] for win in last] + [0.5] * unmoved
+    lowest = min([win["low"] for win in last] + [0.5] * unmoved)
+    said = f"votes, mean of {len(results)} seeds: win rate against the base (lowest lower bound {lowest:.1%})"
+    return [Row(said, 100 * sum(values) / len(values), 50.0, unit="%")]
+
+
 def _perplexity_rise(result: dict[str, Any], version: int) -> float | None:
     for item in result["rounds"]:
         if item["candidate_version"] == version:
@@ -150,6 +163,7 @@ def main() -> None:
         f"{'Each demo on one core, two at a time.' if options.jobs > 1 else 'One demo at a time.'}"
     )
     rows = [row for case, result in zip(cases, results, strict=True) for row in rows_of(case, result)]
+    rows = mean_of_seeds([result for case, result in zip(cases, results, strict=True) if case.name == "votes"]) + rows
     report("loop", rows, notes)
 
 
