@@ -88,7 +88,14 @@ def run_gate(
         live = _replies(draw, _live_ref(job), ids, job)
         emit("state", state="gating", detail={"doing": "distance from live and base"})
         found += _distances(policies, ids, candidate, job)
-        found += text_checks(candidate, live, [*train, *votes], job)
+        judged = [*train, *votes]
+        of_texts = text_checks(candidate, live, judged, job)
+        while _unclear(of_texts) and 2 * len(candidate.drawn) <= settings.max_replies:
+            emit("state", state="gating", detail={"doing": "more replies, since some checks may be chance"})
+            candidate = _doubled(candidate, draw, _candidate_ref(job, candidate_sha256), ids, job)
+            live = _doubled(live, draw, _live_ref(job), ids, job)
+            of_texts = text_checks(candidate, live, judged, job)
+        found += of_texts
     else:
         reason = "no prompt is left that was not trained on: nothing can be drawn to compare"
         found.append(checks.Check("replies", 0, None, settings.min_replies, True, "inconclusive", reason))
@@ -127,6 +134,20 @@ def _replies(draw: Draw, policy: PolicyRef, ids: Sequence[tuple[int, ...]], job:
     turns = max(1, round(job.gate.replies / len(ids)))
     sampling = Sampling(temperature=job.gate.temperature, max_tokens=job.gate.reply_tokens, seed=job.seed)
     return Replies(draw(policy, ids, turns, sampling), [place for place in range(len(ids)) for _ in range(turns)])
+
+
+def _unclear(found: Sequence[checks.Check]) -> bool:
+    return any(check.hard and check.outcome == "inconclusive" for check in found)
+
+
+def _doubled(replies: Replies, draw: Draw, policy: PolicyRef, ids: Sequence[tuple[int, ...]], job: Job) -> Replies:
+    """The replies and as many new ones to the same prompts, whose seeds go on where theirs ended."""
+    turns = len(replies.drawn) // len(ids)
+    sampling = Sampling(
+        temperature=job.gate.temperature, max_tokens=job.gate.reply_tokens, seed=job.seed + len(replies.drawn)
+    )
+    more = draw(policy, ids, turns, sampling)
+    return Replies(replies.drawn + more, replies.prompts + [place for place in range(len(ids)) for _ in range(turns)])
 
 
 def _held_out_votes(policies: Policies, votes: Sequence[VoteRow], job: Job) -> checks.Check:

@@ -66,7 +66,7 @@ class TrainingSettings(BaseModel):
     """kto learns from thumbs, dpo from comparisons. auto: the one whose minimum is met; of two, the one with more."""
     learning_rate: float = Field(default=2e-3, gt=0, lt=1)
     """Peak learning rate of AdamW for a fresh adapter."""
-    continued_learning_rate: float = Field(default=1e-3, gt=0, lt=1)
+    continued_learning_rate: float = Field(default=8e-4, gt=0, lt=1)
     """The same for a round that continues from live's adapter: both its matrices move the policy at once, where a
     fresh one's B begins at zero."""
     epochs: float = Field(default=1.0, gt=0)
@@ -115,6 +115,8 @@ class GateSettings(BaseModel):
 
     replies: int = Field(default=112, ge=8)
     """On-policy replies drawn from candidate and live alike, on prompts that were not trained on."""
+    max_replies: int = Field(default=448, ge=8)
+    """While a check on their texts is inconclusive, as many again are drawn, up to this number."""
     reply_tokens: int = Field(default=96, ge=8)
     """Most tokens of each of those replies."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)

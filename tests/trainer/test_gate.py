@@ -76,6 +76,22 @@ def test_the_gate_passes_what_learnt_and_blocks_what_collapsed_or_was_poisoned(l
         "held_out_pairs": 0,
     }
 
+    seeds: list[int] = []
+
+    def few_short(policy: PolicyRef, prompts: Sequence[tuple[int, ...]], n: int, sampling: Sampling) -> list[Drawn]:
+        """4 of the first 128 replies are short, and none after them: 3.1 %, then 1.6 %."""
+        seeds.append(sampling.seed or 0)
+        first = policy.adapter_sha256 == CANDIDATE and sampling.seed == 0
+        said = [
+            "No." if first and place % 32 == 0 else ordinary(place + 1000 + len(seeds) % 2)
+            for place in range(n * len(prompts))
+        ]
+        return [Drawn(text, (70, 71, 2), -3.0, "stop") for text in said]
+
+    cleared = judge(learnt, job, few_short)
+    assert cleared["outcome"] == "pass", cleared["summary"]
+    assert (cleared["sample"]["replies"], seeds) == (256, [0, 0, 128, 128]), "drawn again, with seeds of their own"
+
     collapsed = judge(learnt, job, drawing(lambda place: "No." if place % 5 == 0 else ordinary(place)))
     assert collapsed["outcome"] == "fail"
     assert outcomes(collapsed)["short"] == "fail"

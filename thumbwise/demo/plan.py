@@ -13,10 +13,10 @@ class DemoPlan:
     seed: int = 0
     rounds: int = 2
     crowd: CrowdPlan = field(default_factory=CrowdPlan)
-    replies_a_round: int = 600
+    replies_a_round: int = 480
     """Replies that the crowd draws and rates before each round."""
     method: str = "kto"
-    concurrency: int = 32
+    concurrency: int = 48
     """Chats held at the same time: near the server's batch, so that steps are full."""
     temperature: float = 1.0
     top_p: float = 0.95
@@ -31,7 +31,11 @@ class DemoPlan:
     """Torch threads of the server; None: as it decides by itself."""
     round_timeout_s: float = 3600.0
     settings: Mapping[str, str | int | float | bool] = field(
-        default_factory=lambda: {"rounds.held_out_raters": 0.18, "rounds.held_out_prompts": 0.18}
+        default_factory=lambda: {
+            "rounds.held_out_raters": 0.18,
+            "rounds.held_out_prompts": 0.18,
+            "serving.max_batch": 48,
+        }
     )
     """Settings of the server ("section.key" to value) that differ from their defaults: its thumbwise.toml."""
 
