@@ -1,7 +1,12 @@
 """The command against a real server over a tiny model: what people type, what they read, and how it ends."""
 
 import json
+import os
+import signal
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -171,3 +176,18 @@ def test_a_gates_report_is_a_table_and_says_in_words_what_did_not_pass(capsys: p
     printed = capsys.readouterr().out
     assert "gate: fail" in printed and "[3, 4]" in printed and "blocks" in printed
     assert "short: too [b]" in printed
+
+
+def test_a_demo_that_is_told_to_end_takes_its_server_with_it(tiny_model_dir: Path, tmp_path: Path) -> None:
+    data = tmp_path / "demo"
+    command = [sys.executable, "-m", "thumbwise", "demo", "--base-model", str(tiny_model_dir), "--data", str(data)]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as demo:
+        until = time.monotonic() + 60
+        while not (data / "server.json").exists():
+            assert demo.poll() is None and time.monotonic() < until
+            time.sleep(0.05)
+        server = json.loads((data / "server.json").read_text())["pid"]
+        demo.terminate()
+        assert demo.wait(30) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(server, 0)

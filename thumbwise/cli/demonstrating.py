@@ -1,6 +1,8 @@
 """`thumbwise demo`: the whole loop with simulated raters, on a server of its own."""
 
 import os
+import signal
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +66,8 @@ def demo(
     from thumbwise.demo.plan import DemoPlan
     from thumbwise.demo.run import run_demo
 
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _end)
     settings = dict(_pair(text) for text in pairs)
     if base_model is not None:
         settings["policy.base_model"] = base_model
@@ -88,6 +92,11 @@ def demo(
             picture=picture or Path(f"thumbwise-demo-{seed}.png"),
             json_out=json_out,
         )
+
+
+def _end(number: int, frame: object) -> None:
+    """Told to end, or the terminal was closed: leave as from any error, so that the demo's server ends too."""
+    sys.exit(128 + number)
 
 
 def _models_dir() -> Path:
