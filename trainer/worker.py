@@ -7,6 +7,7 @@ A folder that holds `sealed.json` was trained already (its process died in the g
 Exit status: 0 when the round came to its end or was cancelled, 1 when it failed.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -42,9 +43,20 @@ def main() -> int:
     emit = EventWriter(_own_stdout())
     threading.Thread(target=_end_with_supervisor, name="supervisor-watch", daemon=True).start()
     job = read_job(folder)
-    if hasattr(os, "nice"):
-        os.nice(job.training.niceness)
+    yield_to_others(job.training.niceness)
     return run_round(folder, job, emit)
+
+
+def yield_to_others(niceness: int) -> None:
+    """Lower this process's priority; 19 yields to everything else.
+
+    Linux may group processes by session and share the processor out between the groups first (autogroup): niceness then
+    counts only within a group, and this process, in a session of its own, would take half of it from the server.
+    """
+    if hasattr(os, "nice"):
+        os.nice(niceness)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(f"{niceness}\n", encoding="ascii")
 
 
 def run_round(folder: Path, job: Job, emit: Emit) -> int:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -250,3 +252,13 @@ def test_a_training_process_is_offline_patient_and_keeps_its_files_in_its_folder
     assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
     assert environment["HF_HUB_OFFLINE"] == "1"
     assert environment["TMPDIR"].startswith(str(tmp_path))
+
+
+def test_a_training_process_yields_also_where_sessions_share_the_processor() -> None:
+    group = Path("/proc/self/autogroup")
+    code = (
+        "import os, pathlib; from trainer.worker import yield_to_others; yield_to_others(12); print(os.nice(0)); "
+        f"group = pathlib.Path({str(group)!r}); print(group.read_text().split()[-1] if group.exists() else 12)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], start_new_session=True, capture_output=True, check=True)
+    assert ran.stdout.split() == [b"12", b"12"]
