@@ -90,7 +90,9 @@ def run_gate(
         found += _distances(policies, ids, candidate, job)
         judged = [*train, *votes]
         of_texts = text_checks(candidate, live, judged, job)
-        while _unclear(of_texts) and 2 * len(candidate.drawn) <= settings.max_replies:
+        for _ in range(settings.doublings):
+            if not _unclear(of_texts):
+                break
             emit("state", state="gating", detail={"doing": "more replies, since some checks may be chance"})
             candidate = _doubled(candidate, draw, _candidate_ref(job, candidate_sha256), ids, job)
             live = _doubled(live, draw, _live_ref(job), ids, job)

@@ -115,8 +115,8 @@ class GateSettings(BaseModel):
 
     replies: int = Field(default=112, ge=8)
     """On-policy replies drawn from candidate and live alike, on prompts that were not trained on."""
-    max_replies: int = Field(default=448, ge=8)
-    """While a check on their texts is inconclusive, as many again are drawn, up to this number."""
+    doublings: int = Field(default=2, ge=0, le=6)
+    """How many times, at most, as many replies again are drawn while a check on their texts is inconclusive."""
     reply_tokens: int = Field(default=96, ge=8)
     """Most tokens of each of those replies."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
