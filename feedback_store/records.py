@@ -195,15 +195,28 @@ class PolicyVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class Canary:
+    """A version that answers a share of the conversations beside the live one."""
+
+    version: PolicyVersion
+    share: float
+    """Part of the conversations that it answers, in [0, 1). 0: it is seen in comparisons alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
-    """One move of the live pointer."""
+    """One move of the live pointer or of the canary beside it."""
 
     deployment_id: int
-    action: Literal["bootstrap", "promote", "rollback"]
+    action: Literal["bootstrap", "promote", "rollback", "canary", "canary_stop"]
     version: int
+    """What became live; for canary and canary_stop: what became, or ceased to be, the canary."""
     from_version: int | None
+    """What was live before; for canary and canary_stop: what is live beside it."""
     actor: str
     reason: str
     forced: bool
     """True: promoted although the gate had not passed."""
+    share: float | None = None
+    """The canary's share from then on. None in every other action."""
     at: datetime | None = None

@@ -29,7 +29,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest revision in `migrations/versions`: a database already there starts without loading alembic."""
 
 
@@ -238,7 +238,12 @@ live_pointer = Table(
     Column("pointer_id", Integer, primary_key=True, autoincrement=False),
     Column("version", Integer, ForeignKey("policy_versions.version"), nullable=False),
     Column("revision", Integer, nullable=False),
+    Column("canary_version", Integer, ForeignKey("policy_versions.version")),
+    Column("canary_share", Float),
     CheckConstraint("pointer_id = 1", name="one_row"),
+    CheckConstraint("(canary_version IS NULL) = (canary_share IS NULL)", name="canary_has_a_share"),
+    CheckConstraint("canary_share >= 0 AND canary_share < 1", name="canary_share"),
+    CheckConstraint("canary_version <> version", name="canary_is_not_live"),
 )
 
 deployments = Table(
@@ -251,8 +256,10 @@ deployments = Table(
     Column("actor", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("forced", Boolean, nullable=False),
+    Column("share", Float),
     Column("at", UtcTime, nullable=False),
-    CheckConstraint("action IN ('bootstrap','promote','rollback')", name="action"),
+    CheckConstraint("action IN ('bootstrap','promote','rollback','canary','canary_stop')", name="action"),
+    CheckConstraint("(share IS NOT NULL) = (action = 'canary')", name="share"),
     sqlite_autoincrement=True,
 )
 

@@ -1,16 +1,21 @@
-"""Policy versions, the one pointer that says which is live, and the log of who moved it.
+"""Policy versions, the one pointer that says which is live and which is the canary, and the log of who moved it.
 
-Every move is one transaction: the two versions' states, the pointer and the log change together or not at all. The
+Every move is one transaction: the versions' states, the pointer and the log change together or not at all. The
 pointer's `revision` rises with every move, so that a server sees a move even when the version number comes back.
+
+A canary begins with `start_canary` and ends with `stop_canary`, or with the next `promote` or `rollback`: what it was
+measured against is gone then. Whoever decides about it, by hand or by a test over the replies' versions, calls these
+three; nothing here looks at feedback.
 """
 
+import math
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from feedback_store.errors import Conflict, NotFound, Refused
 from feedback_store.inserts import insert_if_new
-from feedback_store.records import Deployment, Method, PolicyVersion, VersionState
+from feedback_store.records import Canary, Deployment, Method, PolicyVersion, VersionState
 from feedback_store.schema import deployments as deployments_table
 from feedback_store.schema import live_pointer, now, policy_versions
 
@@ -97,7 +102,7 @@ def promote(
     forced: bool = False,
     expected_live: int | None = None,
 ) -> Deployment:
-    """Make a version live and retire the one before it.
+    """Make a version live, retire the one before it and end the canary, whichever it was.
 
     expected_live: what the caller saw as live when deciding; another one is a Conflict (stale page, double click).
     forced: also a version that its gate rejected; the log then says so. Such a version needs it again every time.
@@ -108,15 +113,15 @@ def promote(
     target = get_version(connection, version)
     if version == live:
         raise Conflict(f"version {version} is live already")
-    rejected = target.state == "rejected" or _was_forced(connection, version)
+    rejected = _is_rejected(connection, target)
     if rejected and not forced:
         raise Conflict(f"version {version} was rejected by its gate; wanted: one that passed, or forced")
     return _move(connection, "promote", live, version, actor=actor, reason=reason, forced=rejected)
 
 
 def rollback(connection: Connection, *, actor: str, reason: str, expected_live: int | None = None) -> Deployment:
-    """Make the version live again that was live before the present one. Rolling back twice goes back two steps, and
-    never forward to what was just left. Raises Conflict when there is none, or on a stale expected_live."""
+    """Make the version live again that was live before the present one, and end the canary. Rolling back twice goes
+    back two steps, and never forward to what was just left. Raises Conflict when there is none, or on a stale expected_live."""
     live = _live(connection)
     _expect(live, expected_live)
     before = rollback_target(connection)
@@ -131,6 +136,64 @@ def rollback_target(connection: Connection) -> int:
     return before
 
 
+def start_canary(
+    connection: Connection, version: int, share: float, *, actor: str, reason: str, expected_live: int | None = None
+) -> Deployment:
+    """Let a version answer `share` of the conversations, in [0, 1), beside the live one; again for another share.
+
+    With 0 it is seen in comparisons alone. One canary at a time. A version that its gate rejected cannot be one, not
+    even by force: it would answer people who were not asked. Raises Conflict, NotFound, Refused.
+    """
+    if not (math.isfinite(share) and 0 <= share < 1):
+        raise Refused("share", f"share is {share!r}; wanted: 0 or more and less than 1 (for all, promote the version)")
+    live = _live(connection)
+    _expect(live, expected_live)
+    target = get_version(connection, version)
+    if version == live:
+        raise Conflict(f"version {version} is live; wanted: another one to hold against it")
+    present = canary(connection)
+    if present is not None and present.version.version != version:
+        raise Conflict(f"version {present.version.version} is the canary; wanted: stop it first, one at a time")
+    if _is_rejected(connection, target):
+        raise Conflict(f"version {version} was rejected by its gate; wanted: one that passed")
+    _set_state(connection, version, "canary")
+    connection.execute(
+        update(live_pointer).values(canary_version=version, canary_share=share, revision=live_pointer.c.revision + 1)
+    )
+    return _log(connection, "canary", version, live, actor=actor, reason=reason, forced=False, share=share)
+
+
+def stop_canary(connection: Connection, *, actor: str, reason: str, expected_canary: int | None = None) -> Deployment:
+    """Let the live version answer everybody again and retire the canary. It may be promoted, or tried again, later.
+
+    expected_canary: what the caller saw as the canary; another one is a Conflict. Raises Conflict when there is none.
+    """
+    live = _live(connection)
+    present = canary(connection)
+    if present is None:
+        raise Conflict("no version is a canary; there is nothing to stop")
+    version = present.version.version
+    if expected_canary is not None and expected_canary != version:
+        raise Conflict(
+            f"version {version} is the canary, the caller expected {expected_canary}: look again, then decide"
+        )
+    _end_canary(connection)
+    return _log(connection, "canary_stop", version, live, actor=actor, reason=reason, forced=False)
+
+
+def canary(connection: Connection) -> Canary | None:
+    """Return the canary beside the live version, or None."""
+    query = select(policy_versions, live_pointer.c.canary_share).join(
+        live_pointer, live_pointer.c.canary_version == policy_versions.c.version
+    )
+    row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        return None
+    values = dict(row)
+    share = values.pop("canary_share")
+    return Canary(PolicyVersion(**values), share)
+
+
 def live_version(connection: Connection) -> PolicyVersion:
     """Return the version that the pointer names. Raises NotFound before `bootstrap`."""
     query = select(policy_versions).join(live_pointer, live_pointer.c.version == policy_versions.c.version)
@@ -141,7 +204,7 @@ def live_version(connection: Connection) -> PolicyVersion:
 
 
 def pointer_revision(connection: Connection) -> int:
-    """Return a number that rises with every move of the pointer; 0 before `bootstrap`."""
+    """Return a number that rises with every move of the pointer and of the canary; 0 before `bootstrap`."""
     return connection.execute(select(live_pointer.c.revision)).scalar() or 0
 
 
@@ -161,7 +224,7 @@ def list_versions(connection: Connection) -> list[PolicyVersion]:
 
 
 def deployments(connection: Connection, limit: int = 100) -> list[Deployment]:
-    """Return the newest moves of the pointer, newest first."""
+    """Return the newest moves of the pointer and of the canary, newest first."""
     query = select(deployments_table).order_by(deployments_table.c.deployment_id.desc()).limit(limit)
     return [Deployment(**row) for row in connection.execute(query).mappings()]
 
@@ -179,15 +242,20 @@ def _expect(live: int, expected_live: int | None) -> None:
         raise Conflict(f"version {live} is live, the caller expected {expected_live}: look again, then decide")
 
 
-def _was_forced(connection: Connection, version: int) -> bool:
-    query = select(func.count()).where(deployments_table.c.version == version, deployments_table.c.forced.is_(True))
-    return connection.execute(query).scalar_one() > 0
+def _is_rejected(connection: Connection, target: PolicyVersion) -> bool:
+    """Whether its gate rejected it: its state moves on when it is forced live, the gate's word does not."""
+    forced = select(func.count()).where(
+        deployments_table.c.version == target.version, deployments_table.c.forced.is_(True)
+    )
+    return target.state == "rejected" or connection.execute(forced).scalar_one() > 0
 
 
 def _live_before(connection: Connection) -> int | None:
     """Replay the log: a promotion goes on top of a stack, a rollback takes it off; what lies under the top is next."""
     stack: list[int] = []
-    query = select(deployments_table.c.action, deployments_table.c.version)
+    query = select(deployments_table.c.action, deployments_table.c.version).where(
+        deployments_table.c.action.in_(("bootstrap", "promote", "rollback"))
+    )
     for action, version in connection.execute(query.order_by(deployments_table.c.deployment_id)):
         if action == "rollback":
             stack.pop()
@@ -199,10 +267,25 @@ def _live_before(connection: Connection) -> int | None:
 def _move(
     connection: Connection, action: str, live: int, version: int, *, actor: str, reason: str, forced: bool
 ) -> Deployment:
-    for number, state in ((live, "retired"), (version, "live")):
-        connection.execute(update(policy_versions).where(policy_versions.c.version == number).values(state=state))
+    _end_canary(connection)  # first: a canary that is promoted is live afterwards, not retired
+    _set_state(connection, live, "retired")
+    _set_state(connection, version, "live")
     connection.execute(update(live_pointer).values(version=version, revision=live_pointer.c.revision + 1))
     return _log(connection, action, version, live, actor=actor, reason=reason, forced=forced)
+
+
+def _end_canary(connection: Connection) -> None:
+    present = canary(connection)
+    if present is None:
+        return
+    _set_state(connection, present.version.version, "retired")
+    connection.execute(
+        update(live_pointer).values(canary_version=None, canary_share=None, revision=live_pointer.c.revision + 1)
+    )
+
+
+def _set_state(connection: Connection, version: int, state: VersionState) -> None:
+    connection.execute(update(policy_versions).where(policy_versions.c.version == version).values(state=state))
 
 
 def _log(
@@ -214,6 +297,7 @@ def _log(
     actor: str,
     reason: str,
     forced: bool,
+    share: float | None = None,
 ) -> Deployment:
     connection.execute(
         insert(deployments_table),
@@ -224,6 +308,7 @@ def _log(
             "actor": actor,
             "reason": reason,
             "forced": forced,
+            "share": share,
             "at": now(),
         },
     )

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -56,6 +57,43 @@ def test_opening_again_changes_nothing(store_url: str) -> None:
         with Store.open(store_url) as store:
             store.write(versions.bootstrap, BASE_MODEL)
             assert store.read(versions.pointer_revision) == 1
+
+
+def test_an_upgrade_keeps_the_pointer_and_the_log_and_goes_on_counting(
+    store_url: str,
+) -> None:
+    """From revision 0001, as a store of the first release has it, with two moves in its log."""
+    with Store.open(store_url) as store:
+        store.write(_back_to_the_first_revision)
+    with Store.open(store_url) as store:
+        assert store.read(versions.live_version).version == 2
+        assert store.read(versions.pointer_revision) == 5
+        log = store.read(versions.deployments)
+        assert [(move.deployment_id, move.action, move.share) for move in log] == [
+            (2, "promote", None),
+            (1, "bootstrap", None),
+        ]
+        moved = store.write(versions.start_canary, 1, 0.5, actor="a", reason="r")
+        assert (moved.deployment_id, moved.share) == (3, 0.5)
+
+
+def _back_to_the_first_revision(connection: Connection) -> None:
+    for table in reversed(metadata.sorted_tables):
+        connection.execute(text(f"DROP TABLE {table.name}"))
+    connection.execute(text("DROP TABLE alembic_version"))
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "0001")
+    at = "'2026-01-02 03:04:05'"
+    for statement in (
+        f"INSERT INTO policy_versions VALUES (1, 'retired', 'b', NULL, NULL, NULL, NULL, NULL, '{{}}', {at})",
+        f"INSERT INTO policy_versions VALUES (2, 'live', 'b', 'aa', 1, 'kto', NULL, NULL, '{{}}', {at})",
+        "INSERT INTO live_pointer VALUES (1, 2, 5)",
+        "INSERT INTO deployments (action, version, from_version, actor, reason, forced, at)"
+        f" VALUES ('bootstrap', 1, NULL, 'a', 'r', false, {at}), ('promote', 2, 1, 'a', 'r', false, {at})",
+    ):
+        connection.execute(text(statement))
 
 
 def test_a_database_of_a_newer_program_is_left_alone(store_url: str) -> None:
