@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 from feedback_store.records import FinishReason, Message
-from serving.engine import PolicyRef, PromptTooLong, QueueFull, ReplyDelta, ReplyEnd, ReplyRequest
+from serving.engine import PolicyRef, PromptTooLong, QueueFull, ReplyDelta, ReplyEnd, ReplyRequest, VersionNotServed
 
 WORDS = ("bird", "boat", "stove", "kettle", "song", "rain", "roof", "cat", "river", "lamp", "door", "garden", "bread")
 LOGPROB_OF_A_WORD_NATS = -2.5
@@ -64,6 +64,7 @@ class WordEngine:
         self.closed_after_s: float | None = None
         self._loaded: dict[int, PolicyRef] = {1: PolicyRef(1)} if live else {}
         self._live = 1 if live else None
+        self._serving = set(self._loaded)
 
     def render(self, messages: tuple[Message, ...]) -> tuple[str, tuple[int, ...]]:
         """Write the messages as lines; every word is a token."""
@@ -76,15 +77,20 @@ class WordEngine:
             raise QueueFull(retry_after_s=1.0)
         if len(request.prompt_ids) > self.longest_prompt:
             raise PromptTooLong(len(request.prompt_ids), self.longest_prompt)
-        return WordStream(self, request, self.live)
+        if request.version is None:
+            return WordStream(self, request, self.live)
+        if request.version not in self._serving:
+            raise VersionNotServed(request.version)
+        return WordStream(self, request, self._loaded[request.version])
 
     def load(self, policy: PolicyRef) -> None:
         """Hold another version."""
         self._loaded[policy.version] = policy
 
-    def make_live(self, version: int) -> None:
-        """Serve another version from the next request on."""
-        self._live = self._loaded[version].version
+    def make_live(self, version: int, canary: int | None = None) -> None:
+        """Serve another version from the next request on, and the canary to those that name it."""
+        self._serving = {self._loaded[one].version for one in (version, canary) if one is not None}
+        self._live = version
 
     @property
     def live(self) -> PolicyRef:

@@ -121,7 +121,10 @@ def promote(
 
 def rollback(connection: Connection, *, actor: str, reason: str, expected_live: int | None = None) -> Deployment:
     """Make the version live again that was live before the present one, and end the canary. Rolling back twice goes
-    back two steps, and never forward to what was just left. Raises Conflict when there is none, or on a stale expected_live."""
+    back two steps, and never forward to what was just left.
+
+    Raises Conflict when there is none, or on a stale expected_live.
+    """
     live = _live(connection)
     _expect(live, expected_live)
     before = rollback_target(connection)

@@ -17,7 +17,8 @@ The server speaks JSON. `/openapi.json` on a running one is the whole descriptio
 - **Admin** routes need `Authorization: Bearer TOKEN`, with the token that `thumbwise up` prints once and keeps in
   `DATA/admin.token`. Without it: 401; with a wrong one: 403.
 - Errors are `{"error": {"message", "type", "param", "code"}}`; `param` names the field that was wrong.
-- Every reply carries `x-policy-version`: the one policy that wrote it.
+- Every reply carries `x-policy-version`: the one policy that wrote it. A comparison of the live version with a canary
+  names one a choice, in order.
 - A request body may have 1 MiB; a larger one gets 413.
 - A page of another origin gets 403, and so does a Host header that is not this server's.
 """

@@ -1,4 +1,4 @@
-"""Following the live pointer: the engine serves what the store says, whoever moved it.
+"""Following the live pointer and the canary beside it: the engine serves what the store says, whoever moved it.
 
 In one process a promote loads the new generation first (`prepare`), then moves the pointer in one transaction, then
 tells the follower (`pointer_moved`): the next request is served by the new version. Where several servers share a
@@ -12,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from feedback_store import versions
+from feedback_store.connection import Connection
 from feedback_store.errors import StoreError
-from feedback_store.records import PolicyVersion
+from feedback_store.records import Canary, PolicyVersion
 from feedback_store.store import Store
 from serving.adapters import adapter_dir
+from serving.canary import CanaryShare
 from serving.engine import AdapterRefused, Engine, PolicyRef
 
 logger = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ def policy_of(version: PolicyVersion, adapters_dir: Path) -> PolicyRef:
 
 
 class PolicyFollower:
-    """Keeps an engine on the version that the store's pointer names. Start it once; `close` ends its thread."""
+    """Keeps an engine on the versions that the store's pointer names. Start it once; `close` ends its thread."""
 
     def __init__(
         self, store: Store, engine: Engine, adapters_dir: Path, *, look_every_s: float = _LOOK_EVERY_S
@@ -42,12 +44,16 @@ class PolicyFollower:
         self._stop = threading.Event()
         self._turn = threading.Lock()
         self._seen_revision: int | None = None
+        self.canary: CanaryShare | None = None
+        """The canary that the engine serves, for whoever starts replies. Set after it is loaded, cleared before it is
+        retired; who looked a moment too early meets VersionNotServed and looks again."""
         self.refused: str | None = None
-        """Why the version at the pointer is not served, or None. The former version goes on serving meanwhile."""
+        """Why a version at the pointer is not served, or None. The live version before it, or the live one without
+        its canary, goes on serving meanwhile."""
         self._thread = threading.Thread(target=self._run, name="policy-follower", daemon=True)
 
     def start(self) -> None:
-        """Bring the engine to the pointer's version, then follow it in a thread."""
+        """Bring the engine to the pointer's versions, then follow it in a thread."""
         self.follow()
         self._thread.start()
 
@@ -64,22 +70,36 @@ class PolicyFollower:
         self.follow()
 
     def follow(self) -> None:
-        """Bring the engine to the pointer's version. A refused adapter is logged and leaves the engine as it is."""
+        """Bring the engine to the pointer's versions. A refused adapter is logged; the former live version stays."""
         with self._turn:
-            revision = self._store.read(versions.pointer_revision)
+            revision, live, canary = self._store.read(_pointed_at)
             if revision == self._seen_revision:
                 return
-            live = self._store.read(versions.live_version)
-            policy = policy_of(live, self._adapters_dir)
-            if policy != self._engine.live:
-                try:
-                    self._engine.load(policy)
-                except AdapterRefused as refusal:
-                    self.refused = str(refusal)
-                    logger.error("version refused version=%d reason=%s", live.version, refusal)
-                    return
-                self._engine.make_live(live.version)
-            self.refused, self._seen_revision = None, revision
+            self.refused = None
+            # A live version that is refused leaves what served before it, which may be the canary itself.
+            serving = live.version if self._load(live) else self._engine.live.version
+            share = None
+            if canary is not None and canary.version.version != serving and self._load(canary.version):
+                share = CanaryShare(canary.version.version, canary.share)
+            if self.canary is not None and (share is None or share.version != self.canary.version):
+                self.canary = None
+            self._engine.make_live(serving, share.version if share else None)
+            self.canary = share
+            if self.refused is None:
+                self._seen_revision = revision
+
+    def _load(self, version: PolicyVersion) -> bool:
+        """Load a version unless it is loaded; False, with the reason kept and logged, when it may not serve."""
+        policy = policy_of(version, self._adapters_dir)
+        if policy == self._engine.live:
+            return True
+        try:
+            self._engine.load(policy)
+        except AdapterRefused as refusal:
+            self.refused = str(refusal)
+            logger.error("version refused version=%d reason=%s", version.version, refusal)
+            return False
+        return True
 
     def close(self) -> None:
         """Stop following. The engine is the caller's to close."""
@@ -92,6 +112,11 @@ class PolicyFollower:
             pause = _RETRY_REFUSED_S if self.refused else self._look_every_s
             if not self._stop.wait(pause):
                 _attempt(self.follow)
+
+
+def _pointed_at(connection: Connection) -> tuple[int, PolicyVersion, Canary | None]:
+    """What the pointer says, read in one moment."""
+    return versions.pointer_revision(connection), versions.live_version(connection), versions.canary(connection)
 
 
 def _attempt(follow: Callable[[], None]) -> None:

@@ -54,7 +54,7 @@ const json = (method, body, headers = {}) => ({
 
 /**
  * Ask for a reply (two when `compare`) and yield what arrives: {begun: {id, policyVersion}}, {text, index},
- * {finish, index} and at the end {receipt: {replyIds, comparisonId, policyVersion}}; no ids when the reply could not be
+ * {finish, index} and at the end {receipt: {replyIds, comparisonId, policyVersions}}, one of each a reply; no ids when the reply could not be
  * stored. Throws ApiError, or AbortError after `signal`.
  */
 export async function* streamReply({ messages, rater, conversationId, compare, signal }) {
@@ -81,8 +81,8 @@ export async function* streamReply({ messages, rater, conversationId, compare, s
       if (choice.finish_reason) yield { index: choice.index, finish: choice.finish_reason };
     }
     if (chunk.thumbwise) {
-      const { reply_ids: replyIds, comparison_id: comparisonId = null, policy_version: policyVersion = version } = chunk.thumbwise;
-      yield { receipt: { replyIds, comparisonId, policyVersion } };
+      const { reply_ids: replyIds, comparison_id: comparisonId = null, policy_versions: policyVersions } = chunk.thumbwise;
+      yield { receipt: { replyIds, comparisonId, policyVersions } };
     }
   }
   if (!complete) throw new ApiError("The connection broke off before the reply was complete.");

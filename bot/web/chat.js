@@ -154,9 +154,9 @@ async function receive(here, turn, growing, signal, pair) {
   }
 }
 
-function takeReceipt(turn, { replyIds, comparisonId, policyVersion }) {
+function takeReceipt(turn, { replyIds, comparisonId, policyVersions }) {
   delete turn.begun;
-  replyIds.forEach((id, index) => Object.assign(turn.replies[index], { id, version: policyVersion }));
+  replyIds.forEach((id, index) => Object.assign(turn.replies[index], { id, version: policyVersions[index] }));
   if (comparisonId) turn.comparisonId = comparisonId;
 }
 

@@ -16,8 +16,8 @@ export function overviewView(root) {
     if (!root.hasChildNodes()) fill(root, element("h1", {}, "Overview"), parts);
     change("figures", [status.live, status.counts], () => fill(parts[0], figures(status)));
     change("readiness", readiness, () => fill(parts[1], readinessCard(readiness)));
-    const { serving_version: serving, loaded_versions: loaded, uptime_s: uptime, stopping } = status;
-    change("server", [serving, loaded, Math.floor(uptime / 60), stopping], () => fill(parts[2], serverCard(status)));
+    const { serving_version: serving, serving_canary_version: canary, canary_share: share, loaded_versions: loaded, uptime_s: uptime, stopping } = status;
+    change("server", [serving, canary, share, loaded, Math.floor(uptime / 60), stopping], () => fill(parts[2], serverCard(status)));
   };
 }
 
@@ -47,10 +47,11 @@ function requirementWords(name, value, wanted) {
   return name.startsWith("share") ? `${percent(value)} of ${percent(wanted)} ${name}` : `${spoken(value)} of ${spoken(wanted)} ${name}`;
 }
 
-function serverCard({ serving_version: serving, loaded_versions: loaded, uptime_s: uptime, stopping }) {
+function serverCard({ serving_version: serving, serving_canary_version: canary, canary_share: share, loaded_versions: loaded, uptime_s: uptime, stopping }) {
   const inMemory = Object.entries(loaded).map(([version, flights]) => `version ${version} (${flights} under way)`).join(", ");
   const hours = Math.floor(uptime / 3600);
   const facts = [["New replies are of", serving ? `version ${serving}` : "no version yet"], ["In memory", inMemory || "nothing"],
+    ...(canary ? [["Canary", `version ${canary}, ${percent(share ?? 0)} of the conversations`]] : []),
     ["Up for", hours ? `${hours} h ${Math.floor((uptime % 3600) / 60)} min` : `${Math.floor(uptime / 60)} min`], ["State", stopping ? "stopping" : "serving"]];
   return card("The server", element("dl", { class: "facts" }, facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value)))));
 }

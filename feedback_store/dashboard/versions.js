@@ -4,6 +4,7 @@
 import { get, post } from "./admin.js";
 import { element, fill } from "./dom.js";
 import { announce, ask, badge, card, onlyChanges, table, when } from "./parts.js";
+import { percent } from "./statistics.js";
 
 export function versionsView(root) {
   const change = onlyChanges();
@@ -20,13 +21,23 @@ export function versionsView(root) {
         element("button", { type: "button", class: "button danger", disabled: !canRollBack(deployments), on: { click: () => rollBack(live) } }, "Roll back"))),
       card("All versions", table("Versions", ["Version", "State", "Made from", "Method", "Gate", "Adapter", "Made", ""],
         newestFirst.map((version) => row(version, live)), "No version is known yet.")),
-      card("Moves of the live pointer", table("Moves", ["When", "Act", "Version", "By", "Reason"], deployments.map((move) => [
-        when(move.at), move.action.replace("rollback", "roll back") + (move.forced ? " (forced)" : ""),
-        move.from_version ? `${move.from_version} → ${move.version}` : String(move.version), move.actor, element("span", { class: "wide" }, move.reason)]), "Nothing has moved yet.")));
+      card("Moves of the live pointer and of the canary", table("Moves", ["When", "Act", "Version", "By", "Reason"], deployments.map((move) => [
+        when(move.at), actWords(move), lineage(move), move.actor, element("span", { class: "wide" }, move.reason)]), "Nothing has moved yet.")));
   }
 }
 
-const canRollBack = (deployments) => deployments.some((move) => move.action !== "bootstrap");
+const canRollBack = (deployments) => deployments.some(({ action }) => action === "promote" || action === "rollback");
+
+const ACTS = { rollback: "roll back", canary_stop: "stop canary" };
+
+function actWords({ action, forced, share }) {
+  return (ACTS[action] ?? action) + (forced ? " (forced)" : "") + (share == null ? "" : ` (${percent(share)})`);
+}
+
+function lineage({ action, from_version: from, version }) {
+  if (!from) return String(version);
+  return action.startsWith("canary") ? `${version} beside ${from}` : `${from} → ${version}`;
+}
 
 function row(version, live) {
   const gate = version.gate_report?.outcome;

@@ -38,16 +38,17 @@ router = APIRouter(tags=["chat"])
 
 @router.post("/v1/chat/completions")
 async def create_chat_completion(request: Request) -> Response:
-    """Reply to a conversation with the live policy, as OpenAI's API does.
+    """Reply to a conversation with the live policy, or with the canary if it is its, as OpenAI's API does.
 
     `user` names the rater (it is hashed at once) and `metadata` says where the reply belongs: `channel`,
     `conversation_id`, and `compare: true` with `n` of 2 or more, which opens a comparison in a random, logged order.
+    While there is a canary, a comparison pits it against the live version, and each choice names its own.
     Each choice carries `reply_id`, the receipt for POST /v1/feedback; for n = 1 it is the completion's `id`.
     """
     context = context_of(request)
     body = await read_body(request, ChatBody)
     draw = await begin(context, body)
-    headers = {"x-policy-version": str(draw.policy.version)}
+    headers = {"x-policy-version": ", ".join(map(str, _said_once(draw.policy_versions)))}
     if body.stream:
         include_usage = body.stream_options is not None and body.stream_options.include_usage
         return EventStream(_events(context, draw, include_usage), draw.cancel, headers)
@@ -68,16 +69,25 @@ async def begin(context: ApiContext, body: ChatBody) -> Draw:
     messages = body.prompt(context.policy)
     rendered_prompt, prompt_ids = await run_in_threadpool(_render, context, messages)
     completion_id = new_id()
+    rater_id = rater_id_of(context.rater_key, metadata.channel, body.user) if body.user else None
+    conversation_id = metadata.conversation_id or _new_conversation(context, rater_id)
+
+    def versions() -> tuple[int | None, ...]:
+        canary = context.canary()
+        return (None,) * count if canary is None else canary.versions(conversation_id, count, metadata.compare)
+
     return Draw(
         completion_id=completion_id,
         channel=metadata.channel,
-        conversation_id=metadata.conversation_id or new_id(),
-        rater_id=rater_id_of(context.rater_key, metadata.channel, body.user) if body.user else None,
+        conversation_id=conversation_id,
+        rater_id=rater_id,
         messages=messages,
         rendered_prompt=rendered_prompt,
         prompt_tokens=len(prompt_ids),
         compared=metadata.compare,
-        candidates=start_candidates(context.engine, completion_id, prompt_ids, sampling, count, metadata.compare),
+        candidates=start_candidates(
+            context.engine, completion_id, prompt_ids, sampling, versions, shuffle=metadata.compare
+        ),
         metadata=metadata.further(),
     )
 
@@ -210,6 +220,15 @@ def _render(context: ApiContext, messages: tuple[Message, ...]) -> tuple[str, tu
     except jinja2.TemplateError as error:
         reason = f"messages: the model's chat template refuses this conversation: {error}"
         raise ApiError(400, reason, param="messages", code="template_refused") from error
+
+
+def _new_conversation(context: ApiContext, rater_id: str | None) -> str:
+    canary = context.canary()
+    return new_id() if canary is None or rater_id is None else canary.name_conversation(rater_id, new_id)
+
+
+def _said_once(versions: tuple[int, ...]) -> tuple[int, ...]:
+    return versions[:1] if len(set(versions)) == 1 else versions
 
 
 def _sampling(context: ApiContext, body: ChatBody) -> Sampling:

@@ -18,6 +18,7 @@ EXAMPLE: dict[str, Any] = {
             "finish_reason": "stop",
             "logprobs": None,
             "reply_id": "0199a6b2c3d-5f1e8a77c0d1e2f30415",
+            "policy_version": 3,
         }
     ],
     "usage": {"prompt_tokens": 31, "completion_tokens": 9, "total_tokens": 40},
@@ -44,6 +45,8 @@ class Choice(BaseModel):
     logprobs: None
     reply_id: str | None
     """The receipt for POST /v1/feedback; null if the store was away."""
+    policy_version: int
+    """The version that wrote this one. They differ in a comparison of the live version with a canary."""
 
 
 class Usage(BaseModel):
@@ -68,3 +71,4 @@ class ChatCompletion(BaseModel):
     comparison_id: str | None
     conversation_id: str
     policy_version: int
+    """The first choice's."""

@@ -20,13 +20,14 @@ def completion(draw: Draw) -> dict[str, Any]:
                 "finish_reason": _finish_reason(candidate),
                 "logprobs": None,
                 "reply_id": candidate.reply_id if draw.stored else None,
+                "policy_version": candidate.stream.policy.version,
             }
             for candidate in draw.candidates
         ],
         "usage": usage(draw),
         "comparison_id": draw.comparison_id if draw.stored else None,
         "conversation_id": draw.conversation_id,
-        "policy_version": draw.policy.version,
+        "policy_version": draw.policy_versions[0],
     }
 
 
@@ -45,7 +46,8 @@ def receipts(draw: Draw) -> dict[str, Any]:
         "reply_ids": [candidate.reply_id for candidate in draw.candidates] if draw.stored else [],
         "comparison_id": draw.comparison_id if draw.stored else None,
         "conversation_id": draw.conversation_id,
-        "policy_version": draw.policy.version,
+        "policy_version": draw.policy_versions[0],
+        "policy_versions": list(draw.policy_versions),
     }
 
 

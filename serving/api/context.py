@@ -14,6 +14,7 @@ from starlette.requests import Request
 from feedback_store.settings import PrivacySettings
 from feedback_store.store import Store
 from serving.api.metrics import ApiMetrics
+from serving.canary import CanaryShare
 from serving.engine import Engine, PolicyRef
 from serving.settings import PolicySettings, ServingSettings
 
@@ -40,6 +41,8 @@ class ApiContext:
     """Told after a promote or rollback was committed, so that the engine follows at once. Called in a worker thread."""
     prepare_version: Callable[[int], None] = lambda version: None
     """Called in a worker thread before the pointer moves to a version: loads it, or raises AdapterRefused (409)."""
+    canary: Callable[[], CanaryShare | None] = lambda: None
+    """Say which version is served as a canary, and to whom. Called for every chat request: it must be quick."""
     extra_hosts: tuple[str, ...] = ()
     """Host names beyond localhost, the loopback addresses and serving.host under which this server may be spoken to."""
     close_parts: bool = True

@@ -1,15 +1,22 @@
-"""Drawing the candidates of one chat request: same prompt, same policy, each its own seed, all stopped together."""
+"""Drawing the candidates of one chat request: one prompt, each its own seed, all stopped together.
+
+All are of one policy, except that a comparison under a canary is drawn from the live version and the canary in turn.
+"""
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from random import SystemRandom
 
 from feedback_store.records import Comparison, Message, Reply, Sampling
-from serving.engine import Engine, PolicyRef, ReplyEnd, ReplyRequest, ReplyStream
+from serving.engine import Engine, ReplyEnd, ReplyRequest, ReplyStream, VersionNotServed
 
 SEED_RANGE = 2**63
+LOOKS = 3
+"""How often the canary is looked up for one request before the live version answers it alone."""
+Versions = Callable[[], Sequence[int | None]]
+"""Looks up which version each candidate is to be of; None is the live one."""
 
 
 @dataclass(slots=True)
@@ -48,9 +55,9 @@ class Draw:
     """Whether the rows are committed: only then is a reply id a receipt."""
 
     @property
-    def policy(self) -> PolicyRef:
-        """The one policy of all candidates."""
-        return self.candidates[0].stream.policy
+    def policy_versions(self) -> tuple[int, ...]:
+        """The version of each candidate, in the order shown: all alike, but in a comparison with a canary."""
+        return tuple(candidate.stream.policy.version for candidate in self.candidates)
 
     @property
     def comparison_id(self) -> str | None:
@@ -114,16 +121,23 @@ def new_id() -> str:
 
 
 def start_candidates(
-    engine: Engine, completion_id: str, prompt_ids: tuple[int, ...], sampling: Sampling, count: int, shuffle: bool
+    engine: Engine,
+    completion_id: str,
+    prompt_ids: tuple[int, ...],
+    sampling: Sampling,
+    versions: Versions,
+    *,
+    shuffle: bool,
 ) -> tuple[Candidate, ...]:
-    """Start `count` candidates on one policy and return them in the order in which they are to be shown.
+    """Start a candidate for each of `versions` and return them in the order in which they are to be shown.
 
     Each draws with its own seed: seed + i if one was given, else one chosen here and logged, so that any candidate can
     be drawn again. With `shuffle` the order is a fresh random permutation. Raises QueueFull and PromptTooLong; nothing
     is left running then.
     """
+    count = len(versions())
     samplings = _own_seeds(sampling, count)
-    streams = _start_on_one_policy(engine, [ReplyRequest(prompt_ids, own) for own in samplings])
+    streams = _start_all(engine, [ReplyRequest(prompt_ids, own) for own in samplings], versions)
     order = list(range(count))
     if shuffle:
         SystemRandom().shuffle(order)
@@ -141,18 +155,25 @@ def _own_seeds(sampling: Sampling, count: int) -> list[Sampling]:
     return [replace(sampling, seed=(first + i + SEED_RANGE) % (2 * SEED_RANGE) - SEED_RANGE) for i in range(count)]
 
 
-def _start_on_one_policy(engine: Engine, requests: list[ReplyRequest]) -> list[ReplyStream]:
-    """Start all or none. A swap between two starts would compare two policies under one header: begin again then."""
+def _start_all(engine: Engine, requests: list[ReplyRequest], versions: Versions) -> list[ReplyStream]:
+    """Start all or none. A swap between two starts would mix two live versions under one header, and a canary may end
+    between the look and the start: begin again then."""
+    looks = 0
     while True:
+        looks += 1
+        wanted = versions() if looks <= LOOKS else [None] * len(requests)
         streams: list[ReplyStream] = []
         try:
-            for request in requests:
-                streams.append(engine.start(request))
-        except BaseException:
+            for request, version in zip(requests, wanted, strict=True):
+                streams.append(engine.start(replace(request, version=version)))
+        except BaseException as error:
             for stream in streams:
                 stream.cancel()
+            if isinstance(error, VersionNotServed):
+                continue
             raise
-        if len({stream.policy.version for stream in streams}) == 1:
+        live = {stream.policy.version for stream, version in zip(streams, wanted, strict=True) if version is None}
+        if len(live) <= 1:
             return streams
         for stream in streams:
             stream.cancel()

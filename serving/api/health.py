@@ -13,7 +13,7 @@ from feedback_store.connection import Connection
 from feedback_store.errors import StoreError
 from feedback_store.feedback import counts
 from feedback_store.records import PolicyVersion
-from feedback_store.versions import live_version, pointer_revision
+from feedback_store.versions import canary, live_version, pointer_revision
 from serving.api.answers import answer
 from serving.api.auth import ADMIN
 from serving.api.chat_body import MODEL_NAME
@@ -77,10 +77,16 @@ class Status:
 
     live: PolicyVersion | None
     """What the store's pointer says; None before the first version was noted."""
+    canary: PolicyVersion | None
+    """The version that answers a share of the conversations beside it, as the store says."""
+    canary_share: float | None
+    """That share, in [0, 1); 0: in comparisons alone."""
     pointer_revision: int | None
-    """Rises with every promote and rollback."""
+    """Rises with every promote, rollback, and start or end of a canary."""
     serving_version: int | None
     """What new replies are pinned to; it follows the pointer within a second."""
+    serving_canary_version: int | None
+    """What this server serves as the canary; it follows the pointer within a second."""
     loaded_versions: dict[int, int]
     """Version to replies in flight, for every generation in memory."""
     counts: dict[str, int]
@@ -136,11 +142,12 @@ async def status(request: Request) -> Response:
     """Say what is live, what is in memory, and how much there is in the store."""
     context = context_of(request)
     stored = await context.store.read_async(_stored_status)
-    serving = context.live_policy()
+    serving, beside = context.live_policy(), context.canary()
     return answer(
         Status(
             **stored,
             serving_version=serving.version if serving else None,
+            serving_canary_version=beside.version if beside else None,
             loaded_versions=context.engine.loaded_versions,
             uptime_s=round(time.monotonic() - context.started_at, 1),
             stopping=context.stopping,
@@ -149,8 +156,11 @@ async def status(request: Request) -> Response:
 
 
 def _stored_status(connection: Connection) -> dict[str, Any]:
+    beside = canary(connection)
     return {
         "live": live_version(connection),
+        "canary": beside.version if beside else None,
+        "canary_share": beside.share if beside else None,
         "pointer_revision": pointer_revision(connection),
         "counts": counts(connection),
     }

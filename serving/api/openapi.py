@@ -17,7 +17,7 @@ from serving.api.consent import ConsentBody, ConsentState
 from serving.api.exchange import JSON_LINES
 from serving.api.feedback import FeedbackBody, FeedbackReceipt
 from serving.api.rounds import RoundBody
-from serving.api.versions import PromoteBody, RollbackBody
+from serving.api.versions import CanaryBody, PromoteBody, RollbackBody, StopCanaryBody
 
 BODIES: dict[tuple[str, str], type[BaseModel]] = {
     ("/v1/chat/completions", "post"): ChatBody,
@@ -26,6 +26,8 @@ BODIES: dict[tuple[str, str], type[BaseModel]] = {
     ("/v1/rounds", "post"): RoundBody,
     ("/v1/versions/{version}/promote", "post"): PromoteBody,
     ("/v1/rollback", "post"): RollbackBody,
+    ("/v1/versions/{version}/canary", "post"): CanaryBody,
+    ("/v1/canary/stop", "post"): StopCanaryBody,
 }
 """What each route reads. A test holds this against the routes."""
 
@@ -135,7 +137,10 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
         }
         responses["200"]["content"]["text/event-stream"] = events
         responses["200"]["headers"] = {
-            "x-policy-version": {"description": "The version that wrote this reply.", "schema": {"type": "string"}}
+            "x-policy-version": {
+                "description": "The version that wrote this reply; of two versions compared, one a choice.",
+                "schema": {"type": "string"},
+            }
         }
     if path.startswith("/v1/conversations"):
         operation["security"] = [{}, *operation["security"]]  # the web's own history is open to who knows its secret

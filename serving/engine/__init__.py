@@ -25,10 +25,11 @@ class PolicyRef:
 @dataclass(frozen=True, slots=True)
 class ReplyRequest:
     """One reply to draw. `prompt_ids` are the rendered prompt's token ids; candidates of one prompt are one request
-    each and share nothing but the prompt."""
+    each and share nothing but the prompt. `version` names a loaded version; None is the live one."""
 
     prompt_ids: tuple[int, ...]
     sampling: Sampling
+    version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,14 @@ class QueueFull(RuntimeError):
         self.retry_after_s = retry_after_s
 
 
+class VersionNotServed(LookupError):
+    """A request named a version that is not loaded, or no longer takes requests; holds `version`."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"version {version} takes no requests; wanted: the live version, or the canary beside it")
+        self.version = version
+
+
 class AdapterRefused(ValueError):
     """An adapter may not serve: the message says which check it failed. The live generation is untouched."""
 
@@ -92,15 +101,21 @@ class Engine(Protocol):
         ...
 
     def start(self, request: ReplyRequest) -> ReplyStream:
-        """Admit a request, pinned to the live generation. Raises QueueFull, PromptTooLong, EngineClosed."""
+        """Admit a request, pinned to the live generation or to the one it names.
+
+        Raises QueueFull, PromptTooLong, EngineClosed, VersionNotServed.
+        """
         ...
 
     def load(self, policy: PolicyRef) -> None:
         """Build the generation of `policy` beside the others, off the request path. Blocks; raises AdapterRefused."""
         ...
 
-    def make_live(self, version: int) -> None:
-        """Point new requests to a loaded version and retire the former one."""
+    def make_live(self, version: int, canary: int | None = None) -> None:
+        """Point new requests to a loaded version, keep the loaded `canary` for those that name it, retire all others.
+
+        Raises LookupError when either is not loaded; then nothing changes.
+        """
         ...
 
     @property

@@ -15,7 +15,16 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from feedback_store.records import Message
-from serving.engine import EngineClosed, PolicyRef, PromptTooLong, QueueFull, ReplyDelta, ReplyEnd, ReplyRequest
+from serving.engine import (
+    EngineClosed,
+    PolicyRef,
+    PromptTooLong,
+    QueueFull,
+    ReplyDelta,
+    ReplyEnd,
+    ReplyRequest,
+    VersionNotServed,
+)
 from serving.engine.batch import GenerationBatch, Row, Sink, end_row, new_row
 from serving.engine.weights import BaseWeights
 from serving.settings import ServingSettings
@@ -101,12 +110,16 @@ class TorchEngine:
         return self._base.renderer.render(messages)
 
     def start(self, request: ReplyRequest) -> TorchStream:
-        """Admit a request from a running event loop. Raises QueueFull, PromptTooLong, EngineClosed."""
+        """Admit a request from a running event loop.
+
+        Raises QueueFull, PromptTooLong, EngineClosed, VersionNotServed.
+        """
         if len(request.prompt_ids) >= self._max_positions:
             raise PromptTooLong(len(request.prompt_ids), self._max_positions - 1)
         with self._lock:
-            stream = TorchStream(self._live)
-            stream.bind(self._admit(request, stream.feed))
+            generation = self._generation_for(request)
+            stream = TorchStream(generation.batch.policy)
+            stream.bind(self._admit(generation, request, stream.feed))
             return stream
 
     def load(self, policy: PolicyRef) -> None:
@@ -120,17 +133,18 @@ class TorchEngine:
             self._generations.setdefault(policy.version, generation)
         logger.info("generation loaded version=%d", policy.version)
 
-    def make_live(self, version: int) -> None:
+    def make_live(self, version: int, canary: int | None = None) -> None:
         """Flip the pointer. New requests take `version` at once; the former generation lives until it is drained."""
         with self._lock:
-            if version not in self._generations:
-                raise LookupError(f"version {version} is not loaded; load it first")
+            kept = {version} if canary is None else {version, canary}
+            for missing in kept - self._generations.keys():
+                raise LookupError(f"version {missing} is not loaded; load it first")
             for other, generation in self._generations.items():
-                generation.retired = other != version
+                generation.retired = other not in kept
             self._live = self._generations[version].batch.policy
             self._drop_drained()
             self._lock.notify()
-        logger.info("generation live version=%d", version)
+        logger.info("generation live version=%d canary=%s", version, canary)
 
     def use_threads(self, count: int) -> None:
         """Compute with `count` torch threads from the next step on (fewer while a round trains on the same machine)."""
@@ -160,10 +174,17 @@ class TorchEngine:
         )
         return _Generation(batch)
 
-    def _admit(self, request: ReplyRequest, sink: Sink) -> Row:
+    def _generation_for(self, request: ReplyRequest) -> _Generation:
+        if request.version is None:
+            return self._generations[self._live.version]
+        generation = self._generations.get(request.version)
+        if generation is None or generation.retired:
+            raise VersionNotServed(request.version)
+        return generation
+
+    def _admit(self, generation: _Generation, request: ReplyRequest, sink: Sink) -> Row:
         if self._closing:
             raise EngineClosed("the server is stopping; try again in a few seconds")
-        generation = self._generations[self._live.version]
         if len(generation.waiting) >= self._settings.queue_limit:
             raise QueueFull(retry_after_s=5)
         row = new_row(self._within_context(request), sink, self._base.tokenizer.decode)

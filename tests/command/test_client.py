@@ -77,6 +77,23 @@ def test_a_chat_sends_openai_fields_and_reads_the_receipt() -> None:
     assert seen[0].headers["authorization"] == "Bearer token"
 
 
+def test_a_comparison_with_a_canary_names_each_choices_version() -> None:
+    choices = [{**COMPLETION["choices"][0], "reply_id": f"r-{n}", "policy_version": n} for n in (3, 4)]
+    client, _ = answering(httpx.Response(200, json={**COMPLETION, "choices": choices}))
+    assert [choice.policy_version for choice in client.chat("Name a bird.", n=2, compare=True).choices] == [3, 4]
+
+
+def test_a_canary_is_started_and_stopped_on_what_the_caller_saw() -> None:
+    move = {"deployment_id": 4, "action": "canary", "version": 2, "from_version": 1, "share": 0.1, "future": 0}
+    client, seen = answering(httpx.Response(200, json=move))
+    assert client.start_canary(2, 0.1, "a tenth", expected_live=1).share == 0.1
+    client.stop_canary("enough", expected_canary=2)
+    assert [(request.url.path, json.loads(request.content)) for request in seen] == [
+        ("/v1/versions/2/canary", {"share": 0.1, "reason": "a tenth", "expected_live": 1}),
+        ("/v1/canary/stop", {"reason": "enough", "expected_canary": 2}),
+    ]
+
+
 def test_feedback_is_tried_again_with_the_same_key() -> None:
     receipt = {"feedback_id": 7, "duplicate": False, "reply_id": "r-1"}
     client, seen = answering(httpx.Response(503), httpx.Response(502), httpx.Response(200, json=receipt))

@@ -15,6 +15,8 @@ from click.testing import CliRunner, Result
 from tests.command.conftest import Running, start_server, stop_server
 from thumbwise.cli import main
 from thumbwise.cli.gate_table import print_gate
+from thumbwise.cli.versions import _print_move
+from thumbwise.client import Deployment
 
 
 def thumbwise(*arguments: str, stdin: str | None = None, **environ: str | None) -> Result:
@@ -57,6 +59,29 @@ def test_lists_are_tables_for_people_and_json_for_programs(running: Running) -> 
     assert json.loads(thumbwise("round", "list", "--json", "--data", data).stdout) == []
     assert json.loads(thumbwise("readiness", "--json", "--data", data).stdout)["ready"] is False
     assert "thumbs" in thumbwise("readiness", "--data", data).stdout
+
+
+def test_the_live_version_cannot_be_a_canary_and_what_did_not_begin_cannot_stop(running: Running) -> None:
+    data = str(running.data_dir)
+    refused = thumbwise("version", "canary", "1", "--share", "0.2", "--data", data)
+    assert refused.exit_code == 1 and "version 1 is live" in refused.stderr
+    nothing = thumbwise("version", "canary-stop", "--data", data)
+    assert nothing.exit_code == 1 and "no version is a canary" in nothing.stderr
+    assert thumbwise("version", "canary", "2", "--share", "1", "--data", data).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        ("canary", "version 3 answers 12.5 % of the conversations beside version 2"),
+        ("canary_stop", "version 3 is no canary any more; version 2 answers everybody"),
+        ("promote", "version 3 is live; before it was version 2"),
+    ],
+)
+def test_every_move_is_told_in_words(action: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    move = Deployment(7, action, 3, 2, share=0.125 if action == "canary" else None)
+    _print_move(move, as_json=False)
+    assert said in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_round_without_feedback_is_refused_with_what_is_missing(running: Running) -> None:

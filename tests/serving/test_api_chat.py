@@ -219,7 +219,7 @@ def test_a_swap_between_two_candidates_starts_both_again(words):
         return found
 
     words.start = swapping_start
-    candidates = start_candidates(words, "c", (1, 2), Sampling(seed=1), 2, shuffle=False)
+    candidates = start_candidates(words, "c", (1, 2), Sampling(seed=1), lambda: (None, None), shuffle=False)
     assert [candidate.stream.policy.version for candidate in candidates] == [2, 2]
     assert [found._cancelled for found in started] == [True, True, False, False]
 

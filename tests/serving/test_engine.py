@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,16 @@ import pytest
 import torch
 
 from feedback_store.records import Sampling
-from serving.engine import EngineClosed, PolicyRef, PromptTooLong, QueueFull, ReplyDelta, ReplyEnd, ReplyRequest
+from serving.engine import (
+    EngineClosed,
+    PolicyRef,
+    PromptTooLong,
+    QueueFull,
+    ReplyDelta,
+    ReplyEnd,
+    ReplyRequest,
+    VersionNotServed,
+)
 from serving.engine.base_model import load_model
 from serving.engine.drawing import draw_replies
 from serving.engine.torch_engine import TorchEngine, TorchStream
@@ -193,6 +203,48 @@ async def test_an_old_generation_is_freed_when_its_last_reply_ends(
             break
         await asyncio.sleep(0.01)
     assert set(engine.loaded_versions) == {2}
+
+
+async def test_live_and_canary_are_served_at_once_each_by_its_own_weights(
+    base: BaseWeights, policies: tuple[PolicyRef, PolicyRef], make_engine: Make
+) -> None:
+    alone = {
+        policy.version: draw_replies(base, policy, [request_of(base, "sing")])[0][1].token_ids
+        for policy in (BASE, policies[0])
+    }
+    assert alone[1] != alone[2]
+    engine = make_engine()
+    with pytest.raises(VersionNotServed):
+        engine.start(replace(request_of(base, "sing"), version=2))
+    with pytest.raises(LookupError, match="version 2 is not loaded"):
+        engine.make_live(1, canary=2)
+    engine.load(policies[0])
+    engine.make_live(1, canary=2)
+    streams = [engine.start(replace(request_of(base, "sing"), version=version)) for version in (None, 2) * 4]
+    for stream, version in zip(streams, (1, 2) * 4, strict=True):
+        _, end = await read(stream)
+        assert (end.policy, end.token_ids) == (stream.policy, alone[version])
+        assert end.policy.version == version
+
+
+async def test_a_canary_that_ends_finishes_its_replies_and_takes_no_more(
+    base: BaseWeights, policies: tuple[PolicyRef, PolicyRef], make_engine: Make
+) -> None:
+    engine = make_engine()
+    engine.load(policies[0])
+    engine.make_live(1, canary=2)
+    long = Sampling(temperature=0, max_tokens=200)
+    stream = engine.start(replace(request_of(base, "tell me a story", long), version=2))
+    engine.make_live(1)
+    with pytest.raises(VersionNotServed):
+        engine.start(replace(request_of(base, "sing"), version=2))
+    _, end = await read(stream)
+    assert (end.policy.version, end.finish_reason) in {(2, "stop"), (2, "length")}
+    for _ in range(200):
+        if set(engine.loaded_versions) == {1}:
+            break
+        await asyncio.sleep(0.01)
+    assert set(engine.loaded_versions) == {1}
 
 
 async def test_a_cancelled_reply_stops_and_frees_its_row(base: BaseWeights, make_engine: Make) -> None:

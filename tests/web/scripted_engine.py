@@ -70,7 +70,7 @@ class ScriptedEngine:
     def load(self, policy: PolicyRef) -> None:
         self.policy = policy
 
-    def make_live(self, version: int) -> None:
+    def make_live(self, version: int, canary: int | None = None) -> None:
         self.policy = PolicyRef(version)
 
     @property

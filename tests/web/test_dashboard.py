@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from feedback_store.records import Round
 from feedback_store.rounds import add_metrics, cancel_round, get_round, list_rounds
-from feedback_store.versions import deployments, live_version
+from feedback_store.versions import deployments, live_version, start_canary, stop_canary
 from tests.web.parts import ADMIN_TOKEN, Site, Watch
 from tests.web.seeded import curve, seed
 from tests.web.test_reach import check_names
@@ -151,6 +151,17 @@ def test_roll_back_and_promote_need_a_reason_and_the_version_that_was_seen(
     dialog.get_by_role("button", name="Promote").click()
     expect(dialog.get_by_role("alert")).to_be_visible()
     assert [move.reason for move in site.store.read(deployments, 1)] == ["somebody was first"]
+
+
+def test_a_canary_is_told_apart_from_moves_of_the_live_pointer(training: Round, dashboard: Page, site: Site) -> None:
+    go(dashboard, "Versions")
+    other = 3 - site.store.read(live_version).version
+    site.store.write(start_canary, other, 0.25, actor="admin", reason="a quarter for a day")
+    move = dashboard.get_by_role("row").filter(has_text="a quarter for a day")
+    expect(move).to_contain_text("canary (25 %)")
+    expect(move).to_contain_text(f"{other} beside {3 - other}")
+    site.store.write(stop_canary, actor="admin", reason="seen enough")
+    expect(dashboard.get_by_role("row").filter(has_text="seen enough")).to_contain_text("stop canary")
 
 
 def test_no_view_is_wider_than_a_phone(training: Round, dashboard: Page) -> None:

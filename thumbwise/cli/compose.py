@@ -231,6 +231,7 @@ def _context(settings: "Settings", store: "Store", engine: Any, follower: "Polic
         readiness=lambda: store.read(readiness, settings.rounds, settings.training).as_dict(),
         on_pointer_moved=follower.pointer_moved,
         prepare_version=follower.prepare,
+        canary=lambda: follower.canary,
         close_parts=False,
     )
 

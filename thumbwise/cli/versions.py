@@ -1,4 +1,4 @@
-"""`thumbwise version …`: what there is, what is live, and the way back."""
+"""`thumbwise version …`: what there is, what is live, what is tried beside it, and the way back."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from thumbwise.client import Deployment
 
 
+MARKS = {"live": "●", "canary": "◐"}
+
+
 @click.group("version", cls=FriendlyGroup)
 def version_group() -> None:
     """Look at the policy versions, put one live, take one back."""
@@ -23,7 +26,7 @@ def version_group() -> None:
 @server_options
 @json_option
 def list_versions(data_dir: Path, url: str | None, as_json: bool) -> None:
-    """List every policy version, the live one marked."""
+    """List every policy version, the live one and the canary marked."""
     with connect(data_dir, url) as client:
         found = client.versions()
     if as_json:
@@ -32,7 +35,7 @@ def list_versions(data_dir: Path, url: str | None, as_json: bool) -> None:
     print_table(
         ["", "version", "state", "parent", "method", "round", "gate", "adapter", "made at"],
         [
-            ("●" if item.state == "live" else "", item.version, item.state, item.parent, item.method, item.round_id,
+            (MARKS.get(item.state, ""), item.version, item.state, item.parent, item.method, item.round_id,
              outcome_of(item.gate_report) if item.gate_report else "", (item.adapter_sha256 or "none")[:12],
              local_time(item.created_at))
             for item in found
@@ -86,9 +89,52 @@ def rollback(reason: str, expected_live: int | None, data_dir: Path, url: str | 
         _print_move(client.rollback(reason, expected_live=expected_live), as_json)
 
 
+@version_group.command("canary")
+@click.argument("version", type=click.IntRange(1))
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Part of the conversations that it answers; 0: seen in comparisons alone.",
+)
+@click.option("--reason", default="tried by hand", show_default=True, help="Kept in the deployment log.")
+@click.option("--expected-live", type=click.IntRange(1), help="Refuse if another version is live by then.")
+@server_options
+@json_option
+def canary(
+    version: int, share: float, reason: str, expected_live: int | None, data_dir: Path, url: str | None, as_json: bool
+) -> None:
+    """Let a version answer a share of the conversations beside the live one, and meet it in comparisons.
+
+    Each conversation stays on its side. Run it again for another share; a promote or rollback ends it.
+    """
+    with connect(data_dir, url) as client:
+        _print_move(client.start_canary(version, share, reason, expected_live=expected_live), as_json)
+
+
+@version_group.command("canary-stop")
+@click.option("--reason", default="stopped by hand", show_default=True, help="Kept in the deployment log.")
+@click.option("--expected-canary", type=click.IntRange(1), help="Refuse if another version is the canary by then.")
+@server_options
+@json_option
+def canary_stop(reason: str, expected_canary: int | None, data_dir: Path, url: str | None, as_json: bool) -> None:
+    """Let the live version answer everybody again."""
+    with connect(data_dir, url) as client:
+        _print_move(client.stop_canary(reason, expected_canary=expected_canary), as_json)
+
+
 def _print_move(move: "Deployment", as_json: bool) -> None:
     if as_json:
         print_json(asdict(move))
         return
     forced = " (forced past its gate)" if move.forced else ""
-    to_stdout().print(f"version {move.version} is live{forced}; before it was version {move.from_version}")
+    match move.action:
+        case "canary":
+            said = f"version {move.version} answers {100 * (move.share or 0):g} % of the conversations"
+            said += f" beside version {move.from_version}, and meets it in comparisons"
+        case "canary_stop":
+            said = f"version {move.version} is no canary any more; version {move.from_version} answers everybody"
+        case _:
+            said = f"version {move.version} is live{forced}; before it was version {move.from_version}"
+    to_stdout().print(said)

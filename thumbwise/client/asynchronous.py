@@ -172,7 +172,7 @@ class AsyncThumbwise:
         return await self.send(calls.read_version(version))
 
     async def deployments(self, limit: int = 50) -> list[Deployment]:
-        """Return the moves of the live pointer, the newest first."""
+        """Return the moves of the live pointer and of the canary, the newest first."""
         return await self.send(calls.list_deployments(limit))
 
     async def promote(
@@ -184,6 +184,16 @@ class AsyncThumbwise:
     async def rollback(self, reason: str, *, expected_live: int | None = None) -> Deployment:
         """Bring back the version that was live before."""
         return await self.send(calls.rollback(reason, expected_live))
+
+    async def start_canary(
+        self, version: int, share: float, reason: str, *, expected_live: int | None = None
+    ) -> Deployment:
+        """Let a version answer `share` (in [0, 1)) of the conversations beside the live one; again: another share."""
+        return await self.send(calls.start_canary(version, share, reason, expected_live))
+
+    async def stop_canary(self, reason: str, *, expected_canary: int | None = None) -> Deployment:
+        """Let the live version answer everybody again."""
+        return await self.send(calls.stop_canary(reason, expected_canary))
 
     async def readiness(self) -> dict[str, Any]:
         """Return whether a round could run now, and what is missing."""

@@ -172,7 +172,7 @@ class Thumbwise:
         return self.send(calls.read_version(version))
 
     def deployments(self, limit: int = 50) -> list[Deployment]:
-        """Return the moves of the live pointer, the newest first."""
+        """Return the moves of the live pointer and of the canary, the newest first."""
         return self.send(calls.list_deployments(limit))
 
     def promote(
@@ -184,6 +184,14 @@ class Thumbwise:
     def rollback(self, reason: str, *, expected_live: int | None = None) -> Deployment:
         """Bring back the version that was live before."""
         return self.send(calls.rollback(reason, expected_live))
+
+    def start_canary(self, version: int, share: float, reason: str, *, expected_live: int | None = None) -> Deployment:
+        """Let a version answer `share` (in [0, 1)) of the conversations beside the live one; again: another share."""
+        return self.send(calls.start_canary(version, share, reason, expected_live))
+
+    def stop_canary(self, reason: str, *, expected_canary: int | None = None) -> Deployment:
+        """Let the live version answer everybody again."""
+        return self.send(calls.stop_canary(reason, expected_canary))
 
     def readiness(self) -> dict[str, Any]:
         """Return whether a round could run now, and what is missing."""

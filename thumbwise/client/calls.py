@@ -135,7 +135,7 @@ def read_version(version: int) -> Call[Version]:
 
 
 def list_deployments(limit: int) -> Call[list[Deployment]]:
-    """The newest moves of the live pointer."""
+    """The newest moves of the live pointer and of the canary."""
     return Call("GET", "/v1/deployments", _read_list(Deployment.of), query={"limit": limit})
 
 
@@ -149,6 +149,18 @@ def rollback(reason: str, expected_live: int | None) -> Call[Deployment]:
     """Bring back the version before."""
     body = {"reason": reason, "expected_live": expected_live}
     return Call("POST", "/v1/rollback", _read(Deployment.of), body, repeatable=False)
+
+
+def start_canary(version: int, share: float, reason: str, expected_live: int | None) -> Call[Deployment]:
+    """Let a version answer a share of the conversations."""
+    body = {"share": share, "reason": reason, "expected_live": expected_live}
+    return Call("POST", f"/v1/versions/{version}/canary", _read(Deployment.of), body, repeatable=False)
+
+
+def stop_canary(reason: str, expected_canary: int | None) -> Call[Deployment]:
+    """Let the live version answer everybody."""
+    body = {"reason": reason, "expected_canary": expected_canary}
+    return Call("POST", "/v1/canary/stop", _read(Deployment.of), body, repeatable=False)
 
 
 def get_object(path: str) -> Call[dict[str, Any]]:

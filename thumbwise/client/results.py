@@ -26,6 +26,8 @@ class Choice:
     text: str
     finish_reason: str
     reply_id: str | None
+    policy_version: int | None = None
+    """The version that wrote it; they differ in a comparison of the live version with a canary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Answer:
 
     choices: tuple[Choice, ...]
     policy_version: int
+    """The first choice's."""
     conversation_id: str | None
     comparison_id: str | None
     prompt_tokens: int
@@ -55,7 +58,12 @@ def answer_of(body: Json) -> Answer:
     usage = body.get("usage") or {}
     return Answer(
         choices=tuple(
-            Choice(choice["message"].get("content") or "", choice.get("finish_reason") or "", choice.get("reply_id"))
+            Choice(
+                choice["message"].get("content") or "",
+                choice.get("finish_reason") or "",
+                choice.get("reply_id"),
+                choice.get("policy_version"),
+            )
             for choice in body["choices"]
         ),
         policy_version=body["policy_version"],
@@ -81,8 +89,11 @@ class StreamEnd:
     finish_reasons: tuple[str, ...]
     reply_ids: tuple[str, ...]
     policy_version: int
+    """The first choice's."""
     conversation_id: str | None
     comparison_id: str | None
+    policy_versions: tuple[int, ...] = ()
+    """Each choice's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +168,7 @@ class Version(FromJson):
 
 @dataclass(frozen=True, slots=True)
 class Deployment(FromJson):
-    """One move of the live pointer."""
+    """One move of the live pointer, or of the canary (`action` canary or canary_stop, `version` the canary's)."""
 
     deployment_id: int
     action: str
@@ -166,4 +177,5 @@ class Deployment(FromJson):
     actor: str = ""
     reason: str = ""
     forced: bool = False
+    share: float | None = None
     at: str | None = None

@@ -37,6 +37,7 @@ class StreamReader:
                 policy_version=receipts["policy_version"],
                 conversation_id=receipts.get("conversation_id"),
                 comparison_id=receipts.get("comparison_id"),
+                policy_versions=tuple(receipts.get("policy_versions", ())),
             )
         return piece
 
