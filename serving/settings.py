@@ -42,7 +42,7 @@ class ServingSettings(BaseModel):
     default_temperature: float = Field(default=0.7, ge=0, le=2)
     """Sampling temperature when the request names none. 0 is greedy."""
     queue_limit: int = Field(default=256, ge=1)
-    """Requests that may wait; one more gets 429 with Retry-After."""
+    """Requests that may wait, of one user at most as many as are left free; one more gets 429 with Retry-After."""
     max_candidates: int = Field(default=4, ge=1, le=16)
     """Largest `n`."""
     drain_timeout_s: float = Field(default=20.0, ge=0)

@@ -86,7 +86,7 @@ async def begin(context: ApiContext, body: ChatBody) -> Draw:
         prompt_tokens=len(prompt_ids),
         compared=metadata.compare,
         candidates=start_candidates(
-            context.engine, completion_id, prompt_ids, sampling, versions, shuffle=metadata.compare
+            context.engine, completion_id, prompt_ids, sampling, versions, shuffle=metadata.compare, user=rater_id
         ),
         metadata=metadata.further(),
     )

@@ -128,16 +128,17 @@ def start_candidates(
     versions: Versions,
     *,
     shuffle: bool,
+    user: str | None = None,
 ) -> tuple[Candidate, ...]:
     """Start a candidate for each of `versions` and return them in the order in which they are to be shown.
 
     Each draws with its own seed: seed + i if one was given, else one chosen here and logged, so that any candidate can
-    be drawn again. With `shuffle` the order is a fresh random permutation. Raises QueueFull and PromptTooLong; nothing
-    is left running then.
+    be drawn again. With `shuffle` the order is a fresh random permutation. `user` is whose turn they take in the queue.
+    Raises QueueFull and PromptTooLong; nothing is left running then.
     """
     count = len(versions())
     samplings = _own_seeds(sampling, count)
-    streams = _start_all(engine, [ReplyRequest(prompt_ids, own) for own in samplings], versions)
+    streams = _start_all(engine, [ReplyRequest(prompt_ids, own, user=user) for own in samplings], versions)
     order = list(range(count))
     if shuffle:
         SystemRandom().shuffle(order)

@@ -25,11 +25,13 @@ class PolicyRef:
 @dataclass(frozen=True, slots=True)
 class ReplyRequest:
     """One reply to draw. `prompt_ids` are the rendered prompt's token ids; candidates of one prompt are one request
-    each and share nothing but the prompt. `version` names a loaded version; None is the live one."""
+    each and share nothing but the prompt. `version` names a loaded version; None is the live one. `user` is whose turn
+    it takes in the queue (a rater's hash); None is everybody without a name, together."""
 
     prompt_ids: tuple[int, ...]
     sampling: Sampling
     version: int | None = None
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,15 @@ class EngineClosed(RuntimeError):
 
 
 class QueueFull(RuntimeError):
-    """The bounded queue has no place; `retry_after_s` says when to try again."""
+    """The bounded queue has no place; `retry_after_s` says when to try again.
 
-    def __init__(self, retry_after_s: float) -> None:
-        super().__init__(f"the reply queue is full; try again in {retry_after_s:.0f} s")
-        self.retry_after_s = retry_after_s
+    `own`: how many requests of this user wait, when it is they that leave too little room for others; else None.
+    """
+
+    def __init__(self, retry_after_s: float, *, own: int | None = None) -> None:
+        full = "the reply queue is full" if own is None else f"{own} requests of this user wait already"
+        super().__init__(f"{full}; try again in {retry_after_s:.0f} s")
+        self.retry_after_s, self.own = retry_after_s, own
 
 
 class VersionNotServed(LookupError):

@@ -4,6 +4,7 @@ Synchronous and single-threaded: `torch_engine` drives it from its thread, the g
 """
 
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,7 @@ class Row:
     token_ids: list[int] = field(default_factory=list)
     logprob_nats: float = 0.0
     cancelled: bool = False
+    queued_at: float = field(default_factory=time.monotonic)
 
     @property
     def length(self) -> int:

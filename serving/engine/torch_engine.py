@@ -8,7 +8,7 @@ under way take turns, a step each, so a swap costs the streams of neither more t
 import asyncio
 import logging
 import threading
-from collections import deque
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
@@ -19,13 +19,13 @@ from serving.engine import (
     EngineClosed,
     PolicyRef,
     PromptTooLong,
-    QueueFull,
     ReplyDelta,
     ReplyEnd,
     ReplyRequest,
     VersionNotServed,
 )
 from serving.engine.batch import GenerationBatch, Row, Sink, end_row, new_row
+from serving.engine.fair_queue import FairQueue, check_room
 from serving.engine.weights import BaseWeights
 from serving.settings import ServingSettings
 
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 @dataclass(slots=True, eq=False)
 class _Generation:
     batch: GenerationBatch
-    waiting: deque[Row] = field(default_factory=deque)
+    waiting: FairQueue[Row] = field(default_factory=FairQueue)
     joining: list[Row] = field(default_factory=list)
     """Rows between the queue and the batch: without them a generation would look drained during its last prefill."""
     retired: bool = False
@@ -89,6 +89,7 @@ class TorchEngine:
         self._live = first
         self._closing = False
         self._wanted_threads = settings.threads or torch.get_num_threads()
+        self._recent_wait_s = 0.0
         self.steps = 0
         self.tokens_drawn = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -185,10 +186,10 @@ class TorchEngine:
     def _admit(self, generation: _Generation, request: ReplyRequest, sink: Sink) -> Row:
         if self._closing:
             raise EngineClosed("the server is stopping; try again in a few seconds")
-        if len(generation.waiting) >= self._settings.queue_limit:
-            raise QueueFull(retry_after_s=5)
+        queues = [other.waiting for other in self._generations.values()]
+        check_room(queues, request.user, self._settings.queue_limit, self._recent_wait_s)
         row = new_row(self._within_context(request), sink, self._base.tokenizer.decode)
-        generation.waiting.append(row)
+        generation.waiting.append(request.user, row)
         self._lock.notify()
         return row
 
@@ -223,6 +224,7 @@ class TorchEngine:
                     end_row(row, "cancelled", batch.policy)
                 ready = batch.joinable(list(generation.waiting))
                 generation.joining = [generation.waiting.popleft() for _ in range(ready)]
+                self._note_waits(generation.joining)
             if generation.joining:
                 batch.join(generation.joining)
                 generation.joining = []
@@ -236,6 +238,12 @@ class TorchEngine:
                 end_row(row, "cancelled", batch.policy)
             batch.rows.clear()
             generation.joining = []
+
+    def _note_waits(self, joining: list[Row]) -> None:
+        """Follow how long requests wait, half from the newest: what a refused caller is told to wait."""
+        now = time.monotonic()
+        for row in joining:
+            self._recent_wait_s += (now - row.queued_at - self._recent_wait_s) / 2
 
     def _drop_drained(self) -> None:
         for version, generation in list(self._generations.items()):

@@ -10,7 +10,7 @@ from feedback_store.raters import rater_id_of
 from feedback_store.records import Sampling
 from feedback_store.replies import get_comparison, get_reply, recent_replies
 from serving.api.drawing import start_candidates
-from serving.engine import EngineClosed, PolicyRef, ReplyDelta
+from serving.engine import EngineClosed, PolicyRef, QueueFull, ReplyDelta
 
 USER = [{"role": "user", "content": "hello"}]
 
@@ -153,6 +153,31 @@ def test_a_full_queue_says_when_to_come_back(client, words):
     answer = client.post("/v1/chat/completions", json={"messages": USER})
     assert answer.status_code == 429 and answer.headers["retry-after"] == "1"
     assert answer.json()["error"]["type"] == "rate_limit_error"
+
+
+def test_the_queue_knows_whose_request_it_is_by_the_raters_hash(client, words, context):
+    asked = []
+    start = words.start
+
+    def noting(request):
+        asked.append(request.user)
+        return start(request)
+
+    words.start = noting
+    for user in ("anna", None):
+        client.post("/v1/chat/completions", json={"messages": USER, "user": user, "n": 2})
+    anna = rater_id_of(context.rater_key, "api", "anna")
+    assert asked == [anna, anna, None, None]
+
+
+def test_a_user_with_too_many_requests_is_told_so_and_when_to_come_back(client, words):
+    def refuse(request):
+        raise QueueFull(12.4, own=128)
+
+    words.start = refuse
+    answer = client.post("/v1/chat/completions", json={"messages": USER, "user": "anna"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "12")
+    assert answer.json()["error"]["message"] == "128 requests of this user wait already; try again in 12 s"
 
 
 class BrokenStream:

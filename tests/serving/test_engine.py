@@ -268,6 +268,65 @@ async def test_a_full_queue_and_a_long_prompt_are_refused(base: BaseWeights, mak
         stream.cancel()
 
 
+async def test_one_who_floods_the_queue_delays_others_by_a_turn_and_leaves_them_room(
+    base: BaseWeights, make_engine: Make
+) -> None:
+    engine = make_engine(max_batch=1, queue_limit=8)
+    short = Sampling(temperature=0, max_tokens=4)
+    order: list[str] = []
+
+    async def drain(name: str, stream: TorchStream) -> None:
+        await read(stream)
+        order.append(name)
+
+    def ask(user: str | None) -> TorchStream:
+        return engine.start(replace(request_of(base, "sing", short), user=user))
+
+    with engine._lock:  # nothing is drawn until everybody has asked
+        floods = [ask("flood") for _ in range(4)]
+        with pytest.raises(QueueFull, match="4 requests of this user wait already") as refused:
+            ask("flood")
+        others = {name: ask(name) for name in ("anna", "ben")}
+        nameless = ask(None)
+        with pytest.raises(QueueFull, match="4 requests of this user"):
+            ask("flood")
+        last = ask("eve")
+        with pytest.raises(QueueFull, match="the reply queue is full"):
+            ask("dora")
+    assert refused.value.own == 4 and refused.value.retry_after_s >= 1
+    async with asyncio.TaskGroup() as tasks:
+        for name, stream in (*others.items(), ("nameless", nameless), ("eve", last), *(("flood", s) for s in floods)):
+            tasks.create_task(drain(name, stream))
+    assert order == ["flood", "anna", "ben", "nameless", "eve", "flood", "flood", "flood"]
+
+
+async def test_a_request_that_is_cancelled_in_the_queue_gives_its_place_back(
+    base: BaseWeights, make_engine: Make
+) -> None:
+    engine = make_engine(max_batch=1, queue_limit=2)
+    with engine._lock:
+        waiting = [engine.start(replace(request_of(base, "sing"), user=user)) for user in "ab"]
+        waiting[0].cancel()
+    _, end = await read(waiting[0])
+    assert end.finish_reason == "cancelled" and end.token_ids == ()
+    _, end = await read(waiting[1])
+    assert end.finish_reason in {"stop", "length"}
+    assert engine.loaded_versions == {1: 0}
+
+
+async def test_the_queue_is_bounded_over_live_and_canary_together(
+    base: BaseWeights, policies: tuple[PolicyRef, PolicyRef], make_engine: Make
+) -> None:
+    engine = make_engine(queue_limit=2)
+    engine.load(policies[0])
+    engine.make_live(1, canary=2)
+    with engine._lock:
+        for user, version in (("a", None), ("b", 2)):
+            engine.start(replace(request_of(base, "sing"), user=user, version=version)).cancel()
+        with pytest.raises(QueueFull):
+            engine.start(replace(request_of(base, "sing"), user="c"))
+
+
 async def test_a_closing_engine_finishes_what_runs_and_takes_no_more(base: BaseWeights, make_engine: Make) -> None:
     engine = make_engine()
     stream = engine.start(request_of(base, "sing"))
