@@ -8,6 +8,7 @@ restart or a kill -9 in the middle of a swap, what it names is loaded and served
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,8 +38,16 @@ class PolicyFollower:
     """Keeps an engine on the versions that the store's pointer names. Start it once; `close` ends its thread."""
 
     def __init__(
-        self, store: Store, engine: Engine, adapters_dir: Path, *, look_every_s: float = _LOOK_EVERY_S
+        self,
+        store: Store,
+        engine: Engine,
+        adapters_dir: Path,
+        *,
+        look_every_s: float = _LOOK_EVERY_S,
+        swap_took: Callable[[str, float], None] = lambda stage, seconds: None,
     ) -> None:
+        """`swap_took` is told how long the stages of a swap took: "load" for each version loaded, "switch"."""
+        self._swap_took = swap_took
         self._store, self._engine, self._adapters_dir = store, engine, adapters_dir
         self._look_every_s = look_every_s
         self._stop = threading.Event()
@@ -63,7 +72,7 @@ class PolicyFollower:
         Raises NotFound, AdapterRefused.
         """
         with self._turn:
-            self._engine.load(policy_of(self._store.read(versions.get_version, version), self._adapters_dir))
+            self._load(policy_of(self._store.read(versions.get_version, version), self._adapters_dir))
 
     def pointer_moved(self) -> None:
         """Follow now, in the caller's thread: when this returns, the next request is of the new version."""
@@ -77,29 +86,38 @@ class PolicyFollower:
                 return
             self.refused = None
             # A live version that is refused leaves what served before it, which may be the canary itself.
-            serving = live.version if self._load(live) else self._engine.live.version
+            serving = live.version if self._may_serve(live) else self._engine.live.version
             share = None
-            if canary is not None and canary.version.version != serving and self._load(canary.version):
+            if canary is not None and canary.version.version != serving and self._may_serve(canary.version):
                 share = CanaryShare(canary.version.version, canary.share)
             if self.canary is not None and (share is None or share.version != self.canary.version):
                 self.canary = None
+            begun_at = time.monotonic()
             self._engine.make_live(serving, share.version if share else None)
+            self._swap_took("switch", time.monotonic() - begun_at)
             self.canary = share
             if self.refused is None:
                 self._seen_revision = revision
 
-    def _load(self, version: PolicyVersion) -> bool:
+    def _may_serve(self, version: PolicyVersion) -> bool:
         """Load a version unless it is loaded; False, with the reason kept and logged, when it may not serve."""
         policy = policy_of(version, self._adapters_dir)
         if policy == self._engine.live:
             return True
         try:
-            self._engine.load(policy)
+            self._load(policy)
         except AdapterRefused as refusal:
             self.refused = str(refusal)
             logger.error("version refused version=%d reason=%s", version.version, refusal)
             return False
         return True
+
+    def _load(self, policy: PolicyRef) -> None:
+        new = policy.version not in self._engine.loaded_versions
+        begun_at = time.monotonic()
+        self._engine.load(policy)
+        if new:
+            self._swap_took("load", time.monotonic() - begun_at)
 
     def close(self) -> None:
         """Stop following. The engine is the caller's to close."""

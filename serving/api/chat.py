@@ -8,7 +8,6 @@ still rate it), of a comparison nothing is.
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator
 
 import jinja2
@@ -31,6 +30,7 @@ from serving.api.context import ApiContext, context_of
 from serving.api.drawing import Candidate, Draw, grow, new_id, start_candidates
 from serving.api.errors import ApiError, unavailable
 from serving.api.event_stream import DONE, EventStream, event, until_gone
+from serving.telemetry import ChatSpan
 
 log = logging.getLogger(__name__)
 router = APIRouter(tags=["chat"])
@@ -46,16 +46,28 @@ async def create_chat_completion(request: Request) -> Response:
     Each choice carries `reply_id`, the receipt for POST /v1/feedback; for n = 1 it is the completion's `id`.
     """
     context = context_of(request)
-    body = await read_body(request, ChatBody)
-    draw = await begin(context, body)
+    span = context.telemetry.chat(MODEL_NAME, request.headers)
+    try:
+        body = await read_body(request, ChatBody)
+        draw = await begin(context, body)
+    except BaseException as error:
+        span.failed(_kind_of(error))
+        span.end()
+        raise
     headers = {"x-policy-version": ", ".join(map(str, _said_once(draw.policy_versions)))}
     if body.stream:
         include_usage = body.stream_options is not None and body.stream_options.include_usage
-        return EventStream(_events(context, draw, include_usage), draw.cancel, headers)
-    if not await _drawn_for_a_reader(context, draw, request):
-        return Response(status_code=499)  # nobody is left to read it
-    await keep(context, draw)
-    return JSONResponse(completion(draw), headers=headers)
+        return EventStream(_events(context, draw, include_usage, span), draw.cancel, headers)
+    try:
+        if not await _drawn_for_a_reader(context, draw, request):
+            return Response(status_code=499)  # nobody is left to read it
+        await keep(context, draw)
+        return JSONResponse(completion(draw), headers=headers)
+    except BaseException as error:
+        span.failed(_kind_of(error))
+        raise
+    finally:
+        span.end(draw)
 
 
 async def begin(context: ApiContext, body: ChatBody) -> Draw:
@@ -123,6 +135,8 @@ def count_replies(context: ApiContext, draw: Draw) -> None:
         if candidate.end is not None:
             context.metrics.replies.labels(draw.channel, candidate.end.finish_reason).inc()
             context.metrics.reply_seconds.observe(candidate.latency_ms / 1000)
+        if candidate.first_text_s is not None:
+            context.metrics.first_token_seconds.observe(candidate.first_text_s)
     context.metrics.reply_tokens.inc(draw.completion_tokens)
     context.metrics.prompt_tokens.inc(draw.prompt_tokens)
 
@@ -150,18 +164,26 @@ async def _drawn_for_a_reader(context: ApiContext, draw: Draw, request: Request)
         await asyncio.gather(drawing, reader, return_exceptions=True)
 
 
-async def _events(context: ApiContext, draw: Draw, include_usage: bool) -> AsyncIterator[bytes]:
+async def _events(context: ApiContext, draw: Draw, include_usage: bool, span: ChatSpan) -> AsyncIterator[bytes]:
+    """Write the events of a stream and end its span, whatever becomes of it."""
+    try:
+        async for data in _written(context, draw, include_usage, span):
+            yield data
+    finally:
+        span.end(draw, streamed=True)
+
+
+async def _written(context: ApiContext, draw: Draw, include_usage: bool, span: ChatSpan) -> AsyncIterator[bytes]:
     """Write the events of a stream; the reader may leave at any of them (EventStream then cancels the draw)."""
     chunks = Chunks(draw, include_usage)
     try:
         for candidate in draw.candidates:
             yield event(chunks.opening(candidate.index))
         async for candidate, text in _merged(draw):
-            if len(candidate.text) == len(text):
-                context.metrics.first_token_seconds.observe(time.perf_counter() - draw.started_at)
             yield event(chunks.piece(candidate.index, text))
         _all_ended(draw)
-    except Exception:  # the status line is long gone: the stream itself has to say that it broke
+    except Exception as error:  # the status line is long gone: the stream itself has to say that it broke
+        span.failed(_kind_of(error))
         log.exception("a stream broke completion=%s", draw.completion_id)
         draw.cancel()
         yield event({"error": {"message": "the reply broke off", "type": "server_error", "param": None, "code": None}})
@@ -207,6 +229,11 @@ async def _merged(draw: Draw) -> AsyncIterator[tuple[Candidate, str]]:
     finally:
         for task in tasks:
             task.cancel()
+
+
+def _kind_of(error: BaseException) -> str:
+    """The name of an error for a trace: its code or type, never its message, which may quote what somebody wrote."""
+    return (error.code if isinstance(error, ApiError) else None) or type(error).__name__
 
 
 def _all_ended(draw: Draw) -> None:

@@ -17,6 +17,7 @@ from serving.api.metrics import ApiMetrics
 from serving.canary import CanaryShare
 from serving.engine import Engine, PolicyRef
 from serving.settings import PolicySettings, ServingSettings
+from serving.telemetry import Telemetry
 
 
 def _unknown_readiness() -> dict[str, Any]:
@@ -48,6 +49,7 @@ class ApiContext:
     close_parts: bool = True
     """False: the composer closes engine and store itself, after it has stopped what else uses them."""
     metrics: ApiMetrics = field(default_factory=ApiMetrics)
+    telemetry: Telemetry = field(default_factory=Telemetry)
     started_at: float = field(default_factory=time.monotonic)
     stopping: bool = False
 

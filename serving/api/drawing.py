@@ -32,6 +32,8 @@ class Candidate:
     text: str = ""
     end: ReplyEnd | None = None
     latency_ms: float = 0.0
+    first_text_s: float | None = None
+    """From the request to its first text; None while there is none."""
 
 
 @dataclass(slots=True)
@@ -190,5 +192,7 @@ async def grow(candidate: Candidate, started_at: float) -> AsyncIterator[str]:
             candidate.latency_ms = (time.perf_counter() - started_at) * 1000
             candidate.end = item
         elif item.text:
+            if candidate.first_text_s is None:
+                candidate.first_text_s = time.perf_counter() - started_at
             candidate.text += item.text
             yield item.text

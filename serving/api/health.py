@@ -113,12 +113,9 @@ async def readyz(request: Request) -> Response:
 
 @router.get("/metrics", responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
 async def metrics(request: Request) -> Response:
-    """Prometheus metrics. Label values come from fixed lists."""
+    """Prometheus metrics, explained in docs/observability.md. Label values come from fixed lists."""
     context = context_of(request)
-    live, loaded = context.live_policy(), context.engine.loaded_versions
-    context.metrics.live_version.set(live.version if live else 0)
-    context.metrics.loaded_versions.set(len(loaded))
-    context.metrics.replies_in_flight.set(sum(loaded.values()))
+    context.metrics.look_at(context.engine, context.live_policy(), context.canary())
     return Response(context.metrics.render(), media_type="text/plain; version=0.0.4")
 
 

@@ -8,9 +8,10 @@ request has ended. So one reply is always of one policy.
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from feedback_store.records import FinishReason, Message, Sampling
+from serving.engine.figures import EngineFigures
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +136,11 @@ class Engine(Protocol):
     def close(self, drain_timeout_s: float) -> None:
         """Take no more requests, let those in flight end within the time, stop."""
         ...
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """An engine that does its own steps and can say how they go; one that passes requests on has no such figures."""
+
+    @property
+    def figures(self) -> EngineFigures: ...

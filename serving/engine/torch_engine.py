@@ -26,6 +26,7 @@ from serving.engine import (
 )
 from serving.engine.batch import GenerationBatch, Row, Sink, end_row, new_row
 from serving.engine.fair_queue import FairQueue, check_room
+from serving.engine.figures import EngineFigures
 from serving.engine.weights import BaseWeights
 from serving.settings import ServingSettings
 
@@ -39,6 +40,8 @@ class _Generation:
     joining: list[Row] = field(default_factory=list)
     """Rows between the queue and the batch: without them a generation would look drained during its last prefill."""
     retired: bool = False
+    stepped_at: float = 0.0
+    """When its last step ended; without meaning before the first."""
 
     @property
     def in_flight(self) -> int:
@@ -92,6 +95,7 @@ class TorchEngine:
         self._recent_wait_s = 0.0
         self.steps = 0
         self.tokens_drawn = 0
+        self.figures = EngineFigures()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -225,11 +229,17 @@ class TorchEngine:
                 ready = batch.joinable(list(generation.waiting))
                 generation.joining = [generation.waiting.popleft() for _ in range(ready)]
                 self._note_waits(generation.joining)
+            joined = len(generation.joining)
             if generation.joining:
                 batch.join(generation.joining)
                 generation.joining = []
-            self.tokens_drawn += batch.step()
+            begun_at = time.monotonic()
+            drawn = batch.step()
+            self.tokens_drawn += drawn
             self.steps += 1
+            now = time.monotonic()
+            self.figures.stepped(drawn, now - generation.stepped_at, joined, now - begun_at)
+            generation.stepped_at = now
         except Exception:
             # A step that fails (out of memory, a broken operator) must not take the server down with it: its replies
             # end as cancelled, and the next requests start on an empty batch.
@@ -242,8 +252,10 @@ class TorchEngine:
     def _note_waits(self, joining: list[Row]) -> None:
         """Follow how long requests wait, half from the newest: what a refused caller is told to wait."""
         now = time.monotonic()
-        for row in joining:
-            self._recent_wait_s += (now - row.queued_at - self._recent_wait_s) / 2
+        waits_s = [now - row.queued_at for row in joining]
+        self.figures.joined(waits_s)
+        for wait_s in waits_s:
+            self._recent_wait_s += (wait_s - self._recent_wait_s) / 2
 
     def _drop_drained(self) -> None:
         for version, generation in list(self._generations.items()):

@@ -9,6 +9,7 @@ engine and the store are closed.
 import contextlib
 import functools
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from thumbwise.cli.threads import engine_threads, quiet_openmp
 
 if TYPE_CHECKING:
     from feedback_store.store import Store
+    from serving.api.metrics import ApiMetrics
     from serving.engine.weights import BaseWeights
     from serving.policies import PolicyFollower
     from thumbwise.config import Settings
@@ -33,6 +35,9 @@ log = logging.getLogger(__name__)
 
 def run_server(settings: "Settings", *, with_trainer: bool, verbose: bool = False) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises Failure and the errors of the parts, before anything is served."""
+    from serving.api.metrics import ApiMetrics
+    from serving.telemetry import telemetry_from
+
     quiet_openmp()
     make_data_dir(settings.data_dir)
     log_to(settings.data_dir / "logs", verbose)
@@ -41,8 +46,12 @@ def run_server(settings: "Settings", *, with_trainer: bool, verbose: bool = Fals
         store = parts.enter_context(open_store(settings))
         base = _open_base(settings)
         token, token_is_new = _admin_token(settings)
-        engine, follower = _open_engine(settings, store, base, parts)
+        metrics = ApiMetrics()
+        engine, follower = _open_engine(settings, store, base, metrics, parts)
+        telemetry = telemetry_from(os.environ)
+        parts.callback(telemetry.close)
         context = _context(settings, store, engine, follower, token)
+        context.metrics, context.telemetry = metrics, telemetry
         if with_trainer:
             trainer = _trainer(settings, store, base.directory, base.fingerprint)
             trainer.prepare_version = follower.prepare
@@ -184,7 +193,7 @@ def _sharing_cores(settings: "Settings", engine: Any) -> Callable[[bool], None]:
 
 
 def _open_engine(
-    settings: "Settings", store: "Store", base: "BaseWeights", parts: contextlib.ExitStack
+    settings: "Settings", store: "Store", base: "BaseWeights", metrics: "ApiMetrics", parts: contextlib.ExitStack
 ) -> tuple[Any, "PolicyFollower"]:
     """Start the engine on the version that the store's pointer names.
 
@@ -208,7 +217,7 @@ def _open_engine(
         engine = TorchEngine(base, settings.serving, PolicyRef(1))
     parts.callback(engine.close, settings.serving.drain_timeout_s)
     engine.use_threads(engine_threads(settings.serving.threads, training=False))
-    follower = PolicyFollower(store, engine, adapters_dir)
+    follower = PolicyFollower(store, engine, adapters_dir, swap_took=metrics.swap_took)
     follower.start()
     parts.callback(follower.close)
     return engine, follower
