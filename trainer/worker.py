@@ -138,6 +138,7 @@ def train_candidate(
 def seal(policies: "Policies", job: Job, folder: Path) -> str:
     """Save the candidate's adapter and seal it; return its hash."""
     from serving.adapters import seal_adapter
+    from serving.prompt_fingerprint import prompt_fingerprint
 
     return seal_adapter(
         policies.save_candidate(folder),
@@ -145,6 +146,7 @@ def seal(policies: "Policies", job: Job, folder: Path) -> str:
         base_model=job.base_model,
         parent=job.live_version,
         round_id=job.round_id,
+        prompts=prompt_fingerprint(Path(job.base_model_dir)),
     )
 
 

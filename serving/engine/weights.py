@@ -6,15 +6,15 @@ the serving dtype. Whatever the adapter does not touch is shared between generat
 """
 
 import copy
-import math
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
-from serving.adapters import AdapterConfig, check_adapter, read_adapter_config
-from serving.engine import AdapterRefused, PolicyRef
+from serving.adapters import check_adapter, read_adapter_config
+from serving.engine import PolicyRef
+from serving.engine.admission import Pairs, require_fit
 from serving.engine.allocator import keep_freed_memory
 from serving.engine.base_model import (
     choose_device,
@@ -26,6 +26,7 @@ from serving.engine.base_model import (
 )
 from serving.engine.packed_linear import PackedLinear, pack_linears, packing_works
 from serving.engine.prompts import PromptRenderer
+from serving.prompt_fingerprint import prompt_fingerprint
 from serving.settings import PolicySettings
 
 _PREFIX = "base_model.model."
@@ -41,6 +42,7 @@ class BaseWeights:
         if self.device.type == "cpu":
             keep_freed_memory()
         self.fingerprint = fingerprint(directory)
+        self.prompts = prompt_fingerprint(directory)
         self.tokenizer = load_tokenizer(directory)
         self.renderer = PromptRenderer(self.tokenizer, settings.system_prompt)
         self._model = load_model(directory, self.dtype).to(self.device)
@@ -69,11 +71,11 @@ class BaseWeights:
 
     def _merge(self, model: Any, policy: PolicyRef) -> frozenset[str]:
         assert policy.adapter_dir is not None
-        check_adapter(policy.adapter_dir, policy.adapter_sha256, self.fingerprint)
+        check_adapter(policy.adapter_dir, policy.adapter_sha256, self.fingerprint, prompts=self.prompts)
         config = read_adapter_config(policy.adapter_dir)
         pairs = lora_pairs(load_file(policy.adapter_dir / "adapter_model.safetensors"))
         pristine = load_model(self.directory, torch.float32)
-        _require_shapes(pristine, pairs, config)
+        require_fit(pristine, pairs, config)
         for path, (down_RI, up_OR) in pairs.items():
             weight = pristine.get_submodule(path).weight.detach()
             merged = weight + config.scaling * (up_OR.float() @ down_RI.float())
@@ -82,9 +84,9 @@ class BaseWeights:
         return frozenset(pairs)
 
 
-def lora_pairs(tensors: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+def lora_pairs(tensors: dict[str, torch.Tensor]) -> Pairs:
     """Group an adapter's tensors by the layer they adapt: path → (A [rank, in], B [out, rank])."""
-    pairs: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    pairs: Pairs = {}
     for name, tensor in tensors.items():
         if not name.endswith(".lora_A.weight"):
             continue
@@ -92,27 +94,3 @@ def lora_pairs(tensors: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor
         path = stem.removeprefix(_PREFIX)
         pairs[path] = (tensor, tensors[f"{stem}.lora_B.weight"])
     return pairs
-
-
-def _require_shapes(model: Any, pairs: dict[str, tuple[torch.Tensor, torch.Tensor]], config: AdapterConfig) -> None:
-    """Every pair must fit a linear layer of the model, with the configured rank and finite values."""
-    for path, (down_RI, up_OR) in pairs.items():
-        try:
-            linear = model.get_submodule(path)
-        except AttributeError:
-            raise AdapterRefused(f"the adapter adapts {path}, which the base model does not have") from None
-        if not isinstance(linear, torch.nn.Linear):
-            raise AdapterRefused(f"the adapter adapts {path}, a {type(linear).__name__}; only linear layers are merged")
-        out_features, in_features = linear.weight.shape
-        wanted = ((config.rank, in_features), (out_features, config.rank))
-        found = (tuple(down_RI.shape), tuple(up_OR.shape))
-        if found != wanted:
-            raise AdapterRefused(f"{path}: LoRA shapes are {found}, wanted {wanted} for rank {config.rank}")
-        for tensor in (down_RI, up_OR):
-            if not bool(torch.isfinite(tensor).all()):
-                raise AdapterRefused(f"{path}: the adapter holds NaN or infinite values")
-        norm = config.scaling * float(up_OR.norm()) * float(down_RI.norm())
-        if not math.isfinite(norm) or norm > 4 * float(linear.weight.detach().norm()):
-            raise AdapterRefused(
-                f"{path}: the update may be over 4 times as large as the weight it changes ({norm:.3g})"
-            )

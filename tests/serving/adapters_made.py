@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from serving.adapters import seal_adapter
 from serving.engine import PolicyRef
 from serving.engine.base_model import fingerprint
+from serving.prompt_fingerprint import prompt_fingerprint
 
 MODULES = ("self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj")
 
@@ -51,5 +52,12 @@ def write_adapter(directory: Path, model_dir: Path, *, seed: int, rank: int = 4,
 def sealed_policy(work: Path, model_dir: Path, *, version: int, seed: int) -> PolicyRef:
     """Make, seal and name one policy."""
     source = write_adapter(work / f"source-{seed}", model_dir, seed=seed)
-    sha256 = seal_adapter(source, work / "adapters", base_model=fingerprint(model_dir), parent=1, round_id=None)
+    sha256 = seal_adapter(
+        source,
+        work / "adapters",
+        base_model=fingerprint(model_dir),
+        parent=1,
+        round_id=None,
+        prompts=prompt_fingerprint(model_dir),
+    )
     return PolicyRef(version, sha256, work / "adapters" / sha256)
