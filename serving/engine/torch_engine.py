@@ -26,7 +26,7 @@ from serving.engine import (
 )
 from serving.engine.batch import GenerationBatch, Row, Sink, end_row, new_row
 from serving.engine.fair_queue import FairQueue, check_room
-from serving.engine.figures import EngineFigures
+from serving.engine.figures import EngineFigures, TurnMeter
 from serving.engine.weights import BaseWeights
 from serving.settings import ServingSettings
 
@@ -229,17 +229,14 @@ class TorchEngine:
                 ready = batch.joinable(list(generation.waiting))
                 generation.joining = [generation.waiting.popleft() for _ in range(ready)]
                 self._note_waits(generation.joining)
-            joined = len(generation.joining)
+            meter = TurnMeter([*batch.rows, *generation.joining])
             if generation.joining:
                 batch.join(generation.joining)
                 generation.joining = []
-            begun_at = time.monotonic()
-            drawn = batch.step()
-            self.tokens_drawn += drawn
+            meter.step_begins()
+            self.tokens_drawn += batch.step()
             self.steps += 1
-            now = time.monotonic()
-            self.figures.stepped(drawn, now - generation.stepped_at, joined, now - begun_at)
-            generation.stepped_at = now
+            generation.stepped_at = meter.end(self.figures, generation.stepped_at)
         except Exception:
             # A step that fails (out of memory, a broken operator) must not take the server down with it: its replies
             # end as cancelled, and the next requests start on an empty batch.
