@@ -16,12 +16,13 @@ from feedback_store.errors import StoreError
 from feedback_store.records import PolicyVersion
 from feedback_store.store import Store
 from serving.adapters import adapter_dir
-from serving.engine import AdapterRefused, Engine, PolicyRef
+from serving.engine import AdapterRefused, Engine, EngineUnavailable, PolicyRef
 
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.25
 _RETRY_REFUSED_S = 30.0
+_RETRY_AWAY_S = 2.0
 
 
 def policy_of(version: PolicyVersion, adapters_dir: Path) -> PolicyRef:
@@ -44,6 +45,7 @@ class PolicyFollower:
         self._seen_revision: int | None = None
         self.refused: str | None = None
         """Why the version at the pointer is not served, or None. The former version goes on serving meanwhile."""
+        self._retry_s = look_every_s
         self._thread = threading.Thread(target=self._run, name="policy-follower", daemon=True)
 
     def start(self) -> None:
@@ -54,7 +56,7 @@ class PolicyFollower:
     def prepare(self, version: int) -> None:
         """Load a version beside the live one, so that moving the pointer takes effect at once. Blocks a second or so.
 
-        Raises NotFound, AdapterRefused.
+        Raises NotFound, AdapterRefused, EngineUnavailable.
         """
         with self._turn:
             self._engine.load(policy_of(self._store.read(versions.get_version, version), self._adapters_dir))
@@ -74,12 +76,13 @@ class PolicyFollower:
             if policy != self._engine.live:
                 try:
                     self._engine.load(policy)
-                except AdapterRefused as refusal:
+                except (AdapterRefused, EngineUnavailable) as refusal:
                     self.refused = str(refusal)
+                    self._retry_s = _RETRY_AWAY_S if isinstance(refusal, EngineUnavailable) else _RETRY_REFUSED_S
                     logger.error("version refused version=%d reason=%s", live.version, refusal)
                     return
                 self._engine.make_live(live.version)
-            self.refused, self._seen_revision = None, revision
+            self.refused, self._seen_revision, self._retry_s = None, revision, self._look_every_s
 
     def close(self) -> None:
         """Stop following. The engine is the caller's to close."""
@@ -89,8 +92,7 @@ class PolicyFollower:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            pause = _RETRY_REFUSED_S if self.refused else self._look_every_s
-            if not self._stop.wait(pause):
+            if not self._stop.wait(self._retry_s):
                 _attempt(self.follow)
 
 

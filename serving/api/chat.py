@@ -29,8 +29,9 @@ from serving.api.completion import Chunks, completion
 from serving.api.consent_rule import may_keep_text
 from serving.api.context import ApiContext, context_of
 from serving.api.drawing import Candidate, Draw, grow, new_id, start_candidates
-from serving.api.errors import ApiError, unavailable
+from serving.api.errors import ApiError, as_api_error, unavailable
 from serving.api.event_stream import DONE, EventStream, event, until_gone
+from serving.engine import EngineUnavailable, QueueFull
 
 log = logging.getLogger(__name__)
 router = APIRouter(tags=["chat"])
@@ -151,6 +152,10 @@ async def _events(context: ApiContext, draw: Draw, include_usage: bool) -> Async
                 context.metrics.first_token_seconds.observe(time.perf_counter() - draw.started_at)
             yield event(chunks.piece(candidate.index, text))
         _all_ended(draw)
+    except (QueueFull, EngineUnavailable) as refusal:  # of an engine elsewhere, which can say so only by now
+        draw.cancel()
+        yield event(as_api_error(refusal).body())
+        return
     except Exception:  # the status line is long gone: the stream itself has to say that it broke
         log.exception("a stream broke completion=%s", draw.completion_id)
         draw.cancel()

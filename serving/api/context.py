@@ -14,7 +14,7 @@ from starlette.requests import Request
 from feedback_store.settings import PrivacySettings
 from feedback_store.store import Store
 from serving.api.metrics import ApiMetrics
-from serving.engine import Engine, PolicyRef
+from serving.engine import Engine, PolicyRef, ReplicaState
 from serving.settings import PolicySettings, ServingSettings
 
 
@@ -40,6 +40,8 @@ class ApiContext:
     """Told after a promote or rollback was committed, so that the engine follows at once. Called in a worker thread."""
     prepare_version: Callable[[int], None] = lambda version: None
     """Called in a worker thread before the pointer moves to a version: loads it, or raises AdapterRefused (409)."""
+    replicas: Callable[[], tuple[ReplicaState, ...]] | None = None
+    """How the servers that draw the replies are doing; None where the engine is in this process."""
     extra_hosts: tuple[str, ...] = ()
     """Host names beyond localhost, the loopback addresses and serving.host under which this server may be spoken to."""
     close_parts: bool = True
@@ -54,6 +56,12 @@ class ApiContext:
             return self.engine.live
         except (LookupError, RuntimeError):
             return None
+
+    def can_draw(self) -> bool:
+        """Say whether a reply of the live policy could be drawn now."""
+        if self.live_policy() is None:
+            return False
+        return self.replicas is None or any(replica.serving for replica in self.replicas())
 
 
 def context_of(request: Request) -> ApiContext:
