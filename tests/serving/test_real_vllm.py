@@ -1,8 +1,8 @@
 """The engine against a real vLLM server on this machine's processor: chat, stream, cancel, swap under load, restart.
 
 Needs a Python that has vLLM: THUMBWISE_TEST_VLLM_PYTHON names it, or it stands in .vllm/ of this checkout. vLLM has an
-environment of its own because it pins other versions of transformers and fastapi than ours. docs/vllm.md says how one is
-made. The model is the bundled one: the tiny model's heads are narrower than vLLM's kernels take.
+environment of its own because it pins other versions of transformers and fastapi than ours; docs/vllm.md says how one
+is made. The model is the bundled one: the tiny model's heads are narrower than vLLM's kernels take.
 """
 
 import asyncio
