@@ -105,11 +105,14 @@ async def test_every_sampling_parameter_is_said_and_prompt_logprobs_are_never_as
     assert not any("prompt_logprobs" in asked for asked in fake.posted("/v1/completions"))
 
 
+@pytest.mark.parametrize("deaf_to_stops", [False, True])
 @pytest.mark.parametrize("tokens_a_chunk", [1, 7])
 async def test_a_reply_stops_before_its_stop_string_however_the_tokens_are_packed(
-    make_vllm, make_gateway, tokens_a_chunk: int
+    make_vllm, make_gateway, gateway_base, tokens_a_chunk: int, deaf_to_stops: bool
 ) -> None:
-    engine = make_gateway(make_vllm(tokens_a_chunk=tokens_a_chunk))
+    """Its tokens end with the one that completes the stop string, also where the server draws more."""
+    engine = make_gateway(make_vllm(tokens_a_chunk=tokens_a_chunk, deaf_to_stops=deaf_to_stops))
+    decode = gateway_base.tokenizer.decode
     prompt = lasting_prompt(engine)
     text, _ = await read(engine.start(ReplyRequest(prompt, GREEDY)))
     stop = text[9:12]
@@ -117,6 +120,7 @@ async def test_a_reply_stops_before_its_stop_string_however_the_tokens_are_packe
     assert cut == text[: text.index(stop)]
     assert end.finish_reason == "stop"
     assert end.token_ids == reply_of(BASE, prompt, len(end.token_ids))[0]
+    assert stop in decode(end.token_ids) and stop not in decode(end.token_ids[:-1])
 
 
 async def test_no_reply_is_of_two_policies_when_versions_are_swapped_under_load(

@@ -178,6 +178,13 @@ async def test_a_server_that_lags_holds_up_no_promote_and_gets_the_version_when_
     assert len(slow.replies_to(name_of(policy))) > 0
 
 
+async def test_a_promote_waits_a_little_so_that_all_servers_have_the_version(make_vllm, make_gateway, policy) -> None:
+    engine = make_gateway(make_vllm(), make_vllm(load_lag_s=0.4), lag_timeout_s=10)
+    await asyncio.to_thread(engine.load, policy)
+    engine.make_live(2)
+    assert [state.serving for state in engine.replicas()] == [True, True]
+
+
 async def test_a_server_that_says_it_is_unwell_gets_no_request(make_vllm, make_gateway) -> None:
     one, other = make_vllm(), make_vllm()
     engine = make_gateway(one, other)

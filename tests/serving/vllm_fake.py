@@ -59,6 +59,8 @@ class FakeVllm:
         self.adapters: dict[str, str] = {}
         self.step_s = 0.0
         self.tokens_a_chunk = 1
+        self.deaf_to_stops = False
+        """It finds no stop string by itself."""
         self.load_lag_s = 0.0
         self.silent = False
         """It takes requests and says nothing."""
@@ -206,7 +208,8 @@ class FakeVllm:
                     threading.Thread(target=self.restart, daemon=True).start()
                     await asyncio.sleep(60)
                 text = self.tokenizer.decode(context[len(body["prompt"]) :])
-                stopped = token in body["stop_token_ids"] or any(stop in text for stop in body["stop"])
+                stops = [] if self.deaf_to_stops else body["stop"]
+                stopped = token in body["stop_token_ids"] or any(stop in text for stop in stops)
                 reason = "stop" if stopped else "length" if drawn == body["max_tokens"] else None
                 ended = reason is not None
                 if ended or len(chunk) == self.tokens_a_chunk:
