@@ -139,8 +139,8 @@ def make_gateway(gateway_base) -> Iterator[Callable[..., VllmEngine]]:
     made: list[VllmEngine] = []
 
     def make(*fakes: FakeVllm, first=BASE_POLICY, api_key=None, serving=None, ready=True, **settings) -> VllmEngine:
-        quick = {"look_every_s": 0.05, "answer_timeout_s": 2, "load_timeout_s": 5, "lag_timeout_s": 0.3}
-        vllm = VllmSettings(replicas=tuple(fake.url for fake in fakes), **{**quick, "failover_s": 5, **settings})
+        quick = {"look_every_s": 0.05, "lag_timeout_s": 0.3, "failover_s": 30}
+        vllm = VllmSettings(replicas=tuple(fake.url for fake in fakes), **{**quick, **settings})
         engine = VllmEngine(gateway_base, serving or ServingSettings(), vllm, first, api_key)
         made.append(engine)
         if ready:
@@ -152,7 +152,7 @@ def make_gateway(gateway_base) -> Iterator[Callable[..., VllmEngine]]:
         engine.close(0)
 
 
-def wait_until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
     """Poll for a condition that another thread brings about."""
     deadline = time.monotonic() + within_s
     while not condition():

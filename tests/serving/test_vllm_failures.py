@@ -3,6 +3,7 @@ is served that could not be trusted."""
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 
 import pytest
@@ -102,16 +103,18 @@ async def test_a_reply_that_nobody_can_begin_is_an_error(make_vllm, make_gateway
 
 
 async def test_a_server_that_fails_replies_does_not_draw_all_of_them_to_itself(make_vllm, make_gateway) -> None:
-    """It is always idle, so the least busy choice alone would send it everything first."""
+    """It is always idle, so the least busy choice alone would send it everything first. It is left alone for twice as
+    long after each failure, up to 5 s."""
     bad, good = make_vllm(), make_vllm()
     engine = make_gateway(bad, good)
     bad.completion_status = 500
+    began = time.monotonic()
     for number in range(20):
         prompt = prompt_of(engine, f"question {number}")
         _, end = await read(engine.start(ReplyRequest(prompt, GREEDY)))
         assert end.token_ids == reply_of(BASE, prompt, GREEDY.max_tokens)[0]
     assert len(good.replies_to(BASE)) == 20
-    assert len(bad.replies_to(BASE)) < 10
+    assert len(bad.replies_to(BASE)) <= 7 + (time.monotonic() - began) / 5
 
 
 async def test_a_full_server_is_passed_over_and_when_all_are_full_the_caller_hears_when_to_return(
@@ -131,7 +134,7 @@ async def test_a_full_server_is_passed_over_and_when_all_are_full_the_caller_hea
 
 async def test_a_silent_server_loses_its_replies_to_the_other(make_vllm, make_gateway) -> None:
     one, other = make_vllm(), make_vllm()
-    engine = make_gateway(one, other, token_timeout_s=0.3)
+    engine = make_gateway(one, other, token_timeout_s=0.5)
     one.silent = True
     prompt = prompt_of(engine)
     ends = await asyncio.gather(*(read(engine.start(ReplyRequest(prompt, GREEDY))) for _ in range(4)))
@@ -161,17 +164,16 @@ async def test_replies_are_spread_over_two_servers_and_the_less_busy_one_is_chos
 async def test_a_server_that_lags_holds_up_no_promote_and_gets_the_version_when_it_has_loaded_it(
     make_vllm, make_gateway, policy
 ) -> None:
-    quick, slow = make_vllm(), make_vllm(load_lag_s=1.5)
+    quick, slow = make_vllm(), make_vllm(loads_held=True)
     engine = make_gateway(quick, slow, lag_timeout_s=0.1)
-    loop = asyncio.get_running_loop()
-    began = loop.time()
     await asyncio.to_thread(engine.load, policy)
     engine.make_live(2)
-    assert loop.time() - began < 1.4
+    assert [state.serving for state in engine.replicas()] == [True, False]
     for _ in range(4):
         _, end = await read(engine.start(ReplyRequest(prompt_of(engine), GREEDY)))
         assert end.policy == policy
     assert len(quick.replies_to(name_of(policy))) == 4
+    slow.loads_held = False
     await until(lambda: all(state.serving for state in engine.replicas()))
     for _ in range(2):
         await read(engine.start(ReplyRequest(prompt_of(engine), GREEDY)))

@@ -62,6 +62,8 @@ class FakeVllm:
         self.deaf_to_stops = False
         """It finds no stop string by itself."""
         self.load_lag_s = 0.0
+        self.loads_held = False
+        """It goes on loading until this is False again."""
         self.silent = False
         """It takes requests and says nothing."""
         self.completion_status = 200
@@ -161,6 +163,8 @@ class FakeVllm:
         if refusal := self._refusal(request):
             return refusal
         await asyncio.sleep(self.load_lag_s)
+        while self.loads_held:
+            await asyncio.sleep(0.01)
         if self.load_status != 200:
             return _error("LoRA rank 64 is greater than max_lora_rank 8.", self.load_status)
         if body["lora_name"] in self.adapters and not body.get("load_inplace"):
