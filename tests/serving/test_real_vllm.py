@@ -1,0 +1,300 @@
+"""The engine against a real vLLM server on this machine's processor: chat, stream, cancel, swap under load, restart.
+
+Needs a Python that has vLLM: THUMBWISE_TEST_VLLM_PYTHON names it, or it stands in .vllm/ of this checkout. vLLM has an
+environment of its own because it pins other versions of transformers and fastapi than ours; docs/vllm.md says how one
+is made. The model is the bundled one: the tiny model's heads are narrower than vLLM's kernels take.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+
+from feedback_store.records import Sampling
+from serving.engine import PolicyRef, ReplyEnd, ReplyRequest
+from serving.engine.base_model import load_model
+from serving.engine.bundled_model import ensure_bundled_model
+from serving.engine.vllm.base import GatewayBase
+from serving.engine.vllm.engine import VllmEngine
+from serving.settings import PolicySettings, ServingSettings, VllmSettings
+from tests.serving.adapters_made import sealed_policy
+from tests.serving.conftest import wait_until
+
+ROOT = Path(__file__).parents[2]
+NAME = "THUMBWISE_TEST_VLLM_PYTHON"
+START_LIMIT_S = 300
+GREEDY = Sampling(temperature=0, max_tokens=32)
+QUESTIONS = ("Name three birds.", "Why is the sky blue?", "Write one line about rain.")
+
+
+def python_with_vllm() -> Path | None:
+    named = os.environ.get(NAME)
+    path = Path(named) if named else ROOT / ".vllm" / "bin" / "python"
+    if not path.is_file():
+        return None
+    found = subprocess.run([path, "-c", "import importlib.util as u; exit(not u.find_spec('vllm'))"], check=False)
+    return path if found.returncode == 0 else None
+
+
+PYTHON = python_with_vllm()
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.bundled_model,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        PYTHON is None,
+        reason=f"no Python with vLLM: neither {NAME} nor .vllm/bin/python names one (docs/vllm.md says how to make it)",
+    ),
+]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@dataclass
+class Replica:
+    """One vLLM server as a child process, on a port that it keeps."""
+
+    model_dir: Path
+    log: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1"]
+        command += ["--port", str(self.port), "--model", str(self.model_dir), "--served-model-name", "base"]
+        command += ["--enable-lora", "--max-loras", "3", "--max-lora-rank", "8", "--max-model-len", "1024"]
+        command += ["--dtype", "float32", "--enforce-eager", "--max-num-seqs", "16"]
+        environment = {
+            **os.environ,
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+            "HF_HUB_OFFLINE": "1",
+        }
+        with self.log.open("ab") as log:
+            # A group of its own: vLLM's engine is a child of the server, and must go with it.
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            )
+        try:
+            wait_until(self._answers, START_LIMIT_S)
+        except AssertionError as error:
+            self.kill()
+            raise AssertionError(f"vLLM did not start:\n{self.log.read_text()[-4000:]}") from error
+
+    def _answers(self) -> bool:
+        assert self.process is not None and self.process.poll() is None, "vLLM ended"
+        try:
+            return httpx.get(f"{self.url}/health", trust_env=False, timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def kill(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(30)
+            self.process = None
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    models = os.environ.get("THUMBWISE_MODELS_DIR")
+    return ensure_bundled_model(Path(models) if models else tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def replica(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # vLLM reads rope_theta, which transformers 5 writes inside rope_parameters: a view of the model that has both.
+    view = tmp_path_factory.mktemp("view")
+    for path in model_dir.iterdir():
+        (view / path.name).symlink_to(path)
+    config = json.loads((model_dir / "config.json").read_text())
+    config.setdefault("rope_theta", (config.get("rope_parameters") or {}).get("rope_theta", 10000.0))
+    (view / "config.json").unlink()
+    (view / "config.json").write_text(json.dumps(config))
+    replica = Replica(view, tmp_path_factory.mktemp("vllm") / "log.txt", port)
+    replica.start()
+    yield replica
+    replica.kill()
+
+
+@pytest.fixture(scope="module")
+def policies(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[PolicyRef, PolicyRef]:
+    """Two adapters large enough that their greedy replies differ."""
+    work = tmp_path_factory.mktemp("sealed")
+    return (sealed_policy(work, model_dir, version=2, seed=2), sealed_policy(work, model_dir, version=3, seed=3))
+
+
+@pytest.fixture
+def engine(replica: Replica, model_dir: Path) -> Iterator[VllmEngine]:
+    base = GatewayBase(model_dir, PolicySettings())
+    settings = VllmSettings(replicas=(replica.url,), failover_s=START_LIMIT_S, look_every_s=0.5)
+    engine = VllmEngine(base, ServingSettings(), settings, PolicyRef(1))
+    try:
+        wait_until(lambda: engine.replicas()[0].serving, 60)
+        yield engine
+    finally:
+        engine.close(10)
+
+
+def prompt_of(engine: VllmEngine, question: str) -> tuple[int, ...]:
+    return engine.render(({"role": "user", "content": question},))[1]
+
+
+async def read(engine: VllmEngine, prompt: tuple[int, ...], sampling: Sampling = GREEDY) -> tuple[str, ReplyEnd]:
+    text = ""
+    async for item in engine.start(ReplyRequest(prompt, sampling)):
+        if isinstance(item, ReplyEnd):
+            return text, item
+        text += item.text
+    raise AssertionError("a stream ended without its end")
+
+
+def logprob_by_transformers(model_dir: Path, policy: PolicyRef, prompt: tuple[int, ...], end: ReplyEnd) -> float:
+    model = load_model(model_dir, torch.float32)
+    if policy.adapter_dir is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, policy.adapter_dir)
+    ids = torch.tensor([[*prompt, *end.token_ids]])
+    with torch.no_grad():
+        logprobs = torch.log_softmax(model(ids).logits[0, len(prompt) - 1 : -1].float(), -1)
+    return float(logprobs.gather(1, ids[0, len(prompt) :, None]).sum())
+
+
+async def test_a_replys_log_probability_is_the_policys_at_temperature_1(
+    engine: VllmEngine, model_dir: Path, policies: tuple[PolicyRef, PolicyRef]
+) -> None:
+    """Drawn at another temperature and from a nucleus, for the base model and for an adapter."""
+    sampling = Sampling(temperature=0.7, top_p=0.9, max_tokens=24, seed=7)
+    for policy in (PolicyRef(1), policies[0]):
+        await asyncio.to_thread(engine.load, policy)
+        engine.make_live(policy.version)
+        prompt = prompt_of(engine, QUESTIONS[0])
+        _, end = await read(engine, prompt, sampling)
+        wanted = logprob_by_transformers(model_dir, policy, prompt, end)
+        assert end.logprob_nats == pytest.approx(wanted, abs=0.02 * len(end.token_ids))
+
+
+async def test_no_reply_is_of_two_policies_when_versions_are_swapped_under_load(
+    engine: VllmEngine, policies: tuple[PolicyRef, PolicyRef]
+) -> None:
+    order = [*policies, PolicyRef(1)]
+    undisturbed: dict[tuple[int, str], tuple[int, ...]] = {}
+    for policy in order:
+        await asyncio.to_thread(engine.load, policy)
+        engine.make_live(policy.version)
+        for question in QUESTIONS:
+            undisturbed[policy.version, question] = (await read(engine, prompt_of(engine, question)))[1].token_ids
+    assert len({undisturbed[policy.version, QUESTIONS[1]] for policy in order}) == 3, "the versions must differ"
+    swapping = True
+    ends: list[tuple[str, ReplyEnd]] = []
+
+    async def chat(place: int) -> None:
+        turn = place
+        while swapping:
+            question = QUESTIONS[turn % len(QUESTIONS)]
+            ends.append((question, (await read(engine, prompt_of(engine, question)))[1]))
+            turn += 1
+
+    async def swap() -> None:
+        nonlocal swapping
+        for policy in order * 2:
+            await asyncio.to_thread(engine.load, policy)
+            engine.make_live(policy.version)
+            await asyncio.sleep(0.5)
+        swapping = False
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(swap())
+        for place in range(4):
+            tasks.create_task(chat(place))
+    assert {end.policy.version for _, end in ends} == {1, 2, 3}
+    # In float32 a batch of another size may still turn a near tie: a prefix proves the policy, whole replies the rest.
+    for question, end in ends:
+        assert end.token_ids[:4] == undisturbed[end.policy.version, question][:4]
+    same = sum(end.token_ids == undisturbed[end.policy.version, question] for question, end in ends)
+    assert same >= 0.9 * len(ends)
+
+
+async def test_a_retired_adapter_leaves_the_server(
+    engine: VllmEngine, replica: Replica, policies: tuple[PolicyRef, PolicyRef]
+) -> None:
+    await asyncio.to_thread(engine.load, policies[0])
+    engine.make_live(2)
+    assert any(policies[0].adapter_sha256 in name for name in served_by(replica))  # type: ignore[operator]
+    await asyncio.to_thread(engine.load, PolicyRef(1))
+    engine.make_live(1)
+    await until(lambda: served_by(replica) == ["base"])
+
+
+async def test_a_stop_string_and_a_cancel_end_a_reply(engine: VllmEngine, replica: Replica) -> None:
+    prompt = prompt_of(engine, QUESTIONS[1])
+    text, _ = await read(engine, prompt)
+    stop = text[12:16]
+    cut, end = await read(engine, prompt, Sampling(temperature=0, max_tokens=32, stop=(stop,)))
+    assert cut == text[: text.index(stop)] and end.finish_reason == "stop"
+    stream = engine.start(ReplyRequest(prompt, Sampling(temperature=1, max_tokens=400, seed=1)))
+    await anext(aiter(stream))
+    stream.cancel()
+    last = [item async for item in stream][-1]
+    assert isinstance(last, ReplyEnd) and last.finish_reason == "cancelled"
+    await until(lambda: "vllm:num_requests_running" in (page := metrics_of(replica)) and _running(page) == 0)
+
+
+async def test_a_reply_goes_on_when_the_server_is_killed_and_started_again(
+    engine: VllmEngine, replica: Replica, policies: tuple[PolicyRef, PolicyRef]
+) -> None:
+    await asyncio.to_thread(engine.load, policies[0])
+    engine.make_live(2)
+    prompt = prompt_of(engine, QUESTIONS[2])
+    _, whole = await read(engine, prompt, Sampling(temperature=0, max_tokens=200))
+    stream = engine.start(ReplyRequest(prompt, Sampling(temperature=0, max_tokens=200)))
+    await anext(aiter(stream))
+    replica.kill()
+    restarting = threading.Thread(target=replica.start)
+    restarting.start()
+    last = [item async for item in stream][-1]
+    await asyncio.to_thread(restarting.join)
+    assert isinstance(last, ReplyEnd) and last.policy == policies[0]
+    assert last.finish_reason in {"stop", "length"}
+    assert last.token_ids[:4] == whole.token_ids[:4]
+
+
+def served_by(replica: Replica) -> list[str]:
+    answer = httpx.get(f"{replica.url}/v1/models", trust_env=False, timeout=10).json()
+    return [card["id"] for card in answer["data"]]
+
+
+def metrics_of(replica: Replica) -> str:
+    return httpx.get(f"{replica.url}/metrics", trust_env=False, timeout=10).text
+
+
+def _running(metrics: str) -> float:
+    lines = [line for line in metrics.splitlines() if line.startswith("vllm:num_requests_running")]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    await asyncio.to_thread(wait_until, condition, 30)
