@@ -44,5 +44,9 @@ class RowForward(Protocol):
 def open_rows(model: Any, rows: int, max_positions: int, device: torch.device) -> RowForward:
     """An empty cache of `rows` rows for what `BaseWeights.build` returned."""
     from serving.engine.module_forward import ModuleForward
+    from serving.engine.packed_forward import PackedForward
+    from serving.engine.packed_model import PackedModel
 
+    if isinstance(model, PackedModel):
+        return PackedForward(model, rows, max_positions)
     return ModuleForward(model, rows, max_positions, device)

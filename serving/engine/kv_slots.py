@@ -5,6 +5,7 @@ arrive left-padded, [rows, tokens]; each is written at its own position of its o
 in use up to the longest. A mask hides what lies beyond a token's position, so rows need not be equally long.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -39,7 +40,7 @@ class KVSlots:
         self._row_index = index[:, None].expand_as(positions_BT)[self._valid]
         self._position_index = positions_BT[self._valid]
         # Rows side by side are seen through a view; only scattered ones are gathered.
-        beside = all(later == row + 1 for row, later in zip(rows, rows[1:], strict=False))
+        beside = all(later == row + 1 for row, later in itertools.pairwise(rows))
         self._seen_rows = slice(rows[0], rows[0] + len(rows)) if beside else index
 
     def update(

@@ -24,7 +24,9 @@ from serving.engine.base_model import (
     load_model,
     load_tokenizer,
 )
+from serving.engine.llama_shape import llama_shape
 from serving.engine.packed_linear import PackedLinear, pack_linears, packing_works
+from serving.engine.packed_model import pack_model
 from serving.engine.prompts import PromptRenderer
 from serving.settings import PolicySettings
 
@@ -57,15 +59,20 @@ class BaseWeights:
         return min(positions, int(window)) if window else positions
 
     def build(self, policy: PolicyRef) -> Any:
-        """Return a module that computes `policy`, read-only, in the serving dtype. Raises AdapterRefused."""
+        """Return what `open_rows` runs as `policy`, read-only, in the serving dtype: a PackedModel where the processor
+        and the shape allow, else a module of transformers. Raises AdapterRefused."""
         parameters = {id(tensor): tensor for tensor in (*self._model.parameters(), *self._model.buffers())}
         model = copy.deepcopy(self._model, parameters)  # new modules around the same tensors
         touched: frozenset[str] = frozenset()
         if policy.adapter_dir is not None:
             touched = self._merge(model, policy)
+        model.requires_grad_(False)
         if self._packs:
+            shape = llama_shape(model)
+            if shape is not None:
+                return pack_model(model, shape, self._shared, touched)
             pack_linears(model, self._shared, touched)
-        return model.requires_grad_(False)
+        return model
 
     def _merge(self, model: Any, policy: PolicyRef) -> frozenset[str]:
         assert policy.adapter_dir is not None

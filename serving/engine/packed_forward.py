@@ -1,0 +1,114 @@
+"""The forward of a Llama-shaped model over a ragged step, in torch operators alone.
+
+Against transformers' modules it saves the second half of a step: projections are fused and packed, the residual is
+added inside the product, keys are written once and seen through views, and the head runs for the tokens that are drawn
+from. In float32 it gives the same tokens; in bfloat16 its log-probabilities stay within transformers' own rounding.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn import functional
+
+from serving.engine.forward import Piece
+from serving.engine.packed_model import PackedLayer, PackedModel
+from serving.engine.ragged import RaggedStep, RowCache, ragged_step
+
+
+class PackedForward:
+    """See `serving.engine.forward.RowForward`."""
+
+    def __init__(self, model: PackedModel, rows: int, max_positions: int) -> None:
+        self._model, self._shape = model, model.shape
+        self._cache = RowCache(model.shape, rows, max_positions, model.dtype)
+        cosines, sines = model.rope_tables(max_positions)
+        half = model.shape.head_dim // 2
+        self._cosines, self._sines = cosines[:, :half].contiguous(), sines[:, :half].contiguous()
+
+    def run(self, pieces: Sequence[Piece]) -> torch.Tensor:
+        """See RowForward."""
+        step = ragged_step(pieces)
+        self._cache.reserve(step.span)
+        return self._torch_step(step)
+
+    def copy_row(self, source: int, target: int, length: int) -> None:
+        """See RowForward."""
+        self._cache.copy_row(source, target, length)
+
+    def _torch_step(self, step: RaggedStep) -> torch.Tensor:
+        model, shape = self._model, self._shape
+        tokens = step.token_ids
+        hidden_NH = functional.embedding(tokens, model.embedding)
+        rope = (self._cosines[step.positions, None], self._sines[step.positions, None])
+        masks = self._masks(step)
+        for place, layer in enumerate(model.layers):
+            heads_NAD = layer.qkv(self._norm(hidden_NH, layer.input_norm)).view(len(tokens), -1, shape.head_dim)
+            self._rotate(layer, heads_NAD, rope)
+            keys_values = heads_NAD[:, shape.heads :].view(len(tokens), 2, shape.kv_heads, shape.head_dim)
+            stored = self._cache.block[place]
+            stored[:, step.rows, :, step.positions] = keys_values
+            seen_NQ = self._attend(step, masks, heads_NAD[:, : shape.heads], stored)
+            hidden_NH = layer.output.plus(seen_NQ, hidden_NH)
+            gate_up = layer.gate_up(self._norm(hidden_NH, layer.attention_norm))
+            gate, up = gate_up.split(shape.intermediate, dim=-1)
+            hidden_NH = layer.down.plus(functional.silu(gate).mul_(up), hidden_NH)
+        if len(step.wanted) == 0:
+            return torch.empty(0, shape.vocabulary)
+        return model.head(self._norm(hidden_NH[step.wanted], model.norm)).float()
+
+    def _norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return functional.rms_norm(hidden, weight.shape, weight, self._shape.epsilon)
+
+    def _rotate(self, layer: PackedLayer, heads_NAD: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor]) -> None:
+        """Norm single heads where the model does, and turn queries and keys to their positions, in place."""
+        shape = self._shape
+        if layer.query_norm is not None and layer.key_norm is not None:
+            keys = slice(shape.heads, shape.heads + shape.kv_heads)
+            heads_NAD[:, : shape.heads] = self._norm(heads_NAD[:, : shape.heads], layer.query_norm)
+            heads_NAD[:, keys] = self._norm(heads_NAD[:, keys], layer.key_norm)
+        turned = heads_NAD[:, : shape.heads + shape.kv_heads]
+        first, second = turned.chunk(2, dim=-1)
+        cosines, sines = rope
+        turned.copy_(torch.cat((first * cosines - second * sines, second * cosines + first * sines), dim=-1))
+
+    def _masks(self, step: RaggedStep) -> list[torch.Tensor]:
+        """Which positions are seen: for all single tokens together [rows, 1, 1, span], then for every chunk
+        [1, 1, group · tokens, positions]: the query heads that share keys lie in one line."""
+        masks = []
+        if step.singles:
+            positions = step.positions[: len(step.singles)]
+            span = max(piece.end for piece in step.singles)
+            masks.append((torch.arange(span)[None, :] <= positions[:, None])[:, None, None, :])
+        group = self._shape.heads // self._shape.kv_heads
+        for piece in step.chunks:
+            seen = torch.arange(piece.end)[None, :] <= torch.arange(piece.start, piece.end)[:, None]
+            masks.append(seen.repeat(group, 1)[None, None])
+        return masks
+
+    def _attend(
+        self, step: RaggedStep, masks: list[torch.Tensor], queries_NAD: torch.Tensor, stored: torch.Tensor
+    ) -> torch.Tensor:
+        """Attention of every token over its own row, [N, heads · head_dim], in `stored` [2, rows, kv_heads, T, D]."""
+        shape = self._shape
+        group = shape.heads // shape.kv_heads
+        parts = []
+        begin = len(step.singles)
+        if step.singles:
+            rows = step.rows[:begin]
+            first, last = step.singles[0].row, step.singles[-1].row
+            beside = last - first + 1 == begin
+            held = stored[:, first : last + 1] if beside else stored[:, rows, :, : masks[0].shape[-1]]
+            keys, values = held[:, :, :, : masks[0].shape[-1]]
+            queries = queries_NAD[:begin].reshape(begin, shape.kv_heads, group, shape.head_dim)
+            seen = functional.scaled_dot_product_attention(queries, keys, values, masks[0], scale=shape.scale)
+            parts.append(seen.reshape(begin, -1))
+        for piece, mask in zip(step.chunks, masks[1 if step.singles else 0 :], strict=True):
+            tokens = len(piece.token_ids)
+            queries = queries_NAD[begin : begin + tokens].view(tokens, shape.kv_heads, group, shape.head_dim)
+            queries = queries.permute(1, 2, 0, 3).reshape(1, shape.kv_heads, group * tokens, shape.head_dim)
+            keys, values = stored[:, piece.row : piece.row + 1, :, : piece.end]
+            seen = functional.scaled_dot_product_attention(queries, keys, values, mask, scale=shape.scale)
+            seen = seen.view(shape.kv_heads, group, tokens, shape.head_dim).permute(2, 0, 1, 3)
+            parts.append(seen.reshape(tokens, -1))
+            begin += tokens
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
