@@ -6,13 +6,18 @@ from. In float32 it gives the same tokens; in bfloat16 its log-probabilities sta
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch.nn import functional
 
 from serving.engine.forward import Piece
+from serving.engine.native_step import NativeStep
 from serving.engine.packed_model import PackedLayer, PackedModel
 from serving.engine.ragged import RaggedStep, RowCache, ragged_step
+
+NATIVE_TOKENS = 32
+"""Steps of more tokens than this are bound by arithmetic, where torch's packed products are ahead of the C++ step."""
 
 
 class PackedForward:
@@ -22,13 +27,18 @@ class PackedForward:
         self._model, self._shape = model, model.shape
         self._cache = RowCache(model.shape, rows, max_positions, model.dtype)
         cosines, sines = model.rope_tables(max_positions)
-        half = model.shape.head_dim // 2
+        half = model.shape.head_dim // 2  # the second half repeats the first
         self._cosines, self._sines = cosines[:, :half].contiguous(), sines[:, :half].contiguous()
+        self._native: NativeStep | None = None
+        if model.kernels is not None:
+            self._native = NativeStep(model.kernels, model.plain, model.shape, (self._cosines, self._sines))
 
     def run(self, pieces: Sequence[Piece]) -> torch.Tensor:
         """See RowForward."""
         step = ragged_step(pieces)
         self._cache.reserve(step.span)
+        if self._native is not None and len(step.token_ids) <= NATIVE_TOKENS:
+            return self._native.run(step, self._cache)
         return self._torch_step(step)
 
     def copy_row(self, source: int, target: int, length: int) -> None:
@@ -112,3 +122,17 @@ class PackedForward:
             parts.append(seen.reshape(tokens, -1))
             begin += tokens
         return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+@torch.inference_mode()
+def kernels_agree(model: PackedModel) -> bool:
+    """Hold the C++ step of `model` against torch's on a few tokens: a compiler or a processor may be at fault."""
+    found = []
+    for kernels in (model.kernels, None):
+        forward = PackedForward(replace(model, kernels=kernels), rows=2, max_positions=16)
+        ids = [token % model.shape.vocabulary for token in (11, 3, 7, 2, 5, 13)]
+        forward.run([Piece(1, 0, ids[:4], wants_logits=False)])
+        found.append(forward.run([Piece(1, 4, ids[4:5]), Piece(0, 0, ids[1:])]))
+    difference = (found[0] - found[1]).abs().max()
+    tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
+    return bool(difference <= tolerance * found[1].abs().max())

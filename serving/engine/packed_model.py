@@ -1,6 +1,7 @@
 """The weights of a Llama-shaped generation, laid out for a processor: projections that read the same input are one
 packed matrix, and what an adapter does not touch is shared with the other generations."""
 
+import ctypes
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,15 +34,17 @@ class PackedLayer:
 
 @dataclass(frozen=True, slots=True)
 class PackedModel:
-    """A generation's weights, read-only. `module` is the transformers model that they were packed from: it makes the
-    rope tables, and keeps the plain weights alive for the kernels that read them unpacked."""
+    """A generation's weights, read-only. Where there are C++ kernels, `plain` is the transformers model that the
+    weights were packed from: the kernels read it as it is. Elsewhere it is let go."""
 
     shape: LlamaShape
     embedding: torch.Tensor
     layers: tuple[PackedLayer, ...]
     norm: torch.Tensor
     head: PackedLinear
-    module: Any
+    rotary: Any
+    plain: Any
+    kernels: ctypes.CDLL | None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -51,11 +54,17 @@ class PackedModel:
     def rope_tables(self, positions: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines [positions, head_dim] in the model's dtype, as transformers computes them."""
         index = torch.arange(positions)[None]
-        cosines, sines = self.module.model.rotary_emb(self.embedding[:1], index)
+        cosines, sines = self.rotary(self.embedding[:1], index)
         return cosines[0].contiguous(), sines[0].contiguous()
 
 
-def pack_model(model: Any, shape: LlamaShape, shared: dict[str, PackedLinear], touched: frozenset[str]) -> PackedModel:
+def pack_model(
+    model: Any,
+    shape: LlamaShape,
+    shared: dict[str, PackedLinear],
+    touched: frozenset[str],
+    kernels: ctypes.CDLL | None = None,
+) -> PackedModel:
     """Pack a merged model of `shape`. Matrices of which no part is named in `touched` are taken from `shared`, or put
     there."""
 
@@ -101,5 +110,7 @@ def pack_model(model: Any, shape: LlamaShape, shared: dict[str, PackedLinear], t
         layers=tuple(layers),
         norm=model.model.norm.weight.detach(),
         head=packed("lm_head", ("lm_head",)),
-        module=model,
+        rotary=model.model.rotary_emb,
+        plain=model if kernels is not None else None,
+        kernels=kernels,
     )

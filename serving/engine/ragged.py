@@ -62,7 +62,8 @@ class RowCache:
     """
 
     def __init__(self, shape: LlamaShape, rows: int, max_positions: int, dtype: torch.dtype) -> None:
-        self._shape, self._rows, self._max_positions, self._dtype = shape, rows, max_positions, dtype
+        self.rows = rows
+        self._shape, self._max_positions, self._dtype = shape, max_positions, dtype
         self.capacity = 0
         self.block = self._zeros(0)
 
@@ -74,7 +75,7 @@ class RowCache:
         while wanted < positions:
             wanted *= 2
         grown = self._zeros(max(positions, min(wanted, self._max_positions)))
-        for row in range(self._rows):  # only what was ever written, or the copy would back the whole block with memory
+        for row in range(self.rows):  # only what was ever written, or the copy would back the whole block with memory
             if self.capacity and bool(self.block[0, 0, row, 0, 0].any()):
                 grown[:, :, row, :, : self.capacity] = self.block[:, :, row]
         self.block, self.capacity = grown, grown.shape[4]
@@ -85,7 +86,7 @@ class RowCache:
 
     def _zeros(self, positions: int) -> torch.Tensor:
         shape = self._shape
-        sizes = (shape.layers, 2, self._rows, shape.kv_heads, positions, shape.head_dim)
+        sizes = (shape.layers, 2, self.rows, shape.kv_heads, positions, shape.head_dim)
         count = 1
         for size in sizes:
             count *= size

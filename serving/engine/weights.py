@@ -6,7 +6,9 @@ the serving dtype. Whatever the adapter does not touch is shared between generat
 """
 
 import copy
+import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,14 @@ from serving.engine.base_model import (
     load_tokenizer,
 )
 from serving.engine.llama_shape import llama_shape
+from serving.engine.native_build import load_kernels
+from serving.engine.packed_forward import kernels_agree
 from serving.engine.packed_linear import PackedLinear, pack_linears, packing_works
-from serving.engine.packed_model import pack_model
+from serving.engine.packed_model import PackedModel, pack_model
 from serving.engine.prompts import PromptRenderer
 from serving.settings import PolicySettings
+
+logger = logging.getLogger(__name__)
 
 _PREFIX = "base_model.model."
 
@@ -48,6 +54,8 @@ class BaseWeights:
         self._model = load_model(directory, self.dtype).to(self.device)
         self.end_ids = end_token_ids(self._model, self.tokenizer)
         self._packs = self.device.type == "cpu" and packing_works(self.dtype)
+        self._kernels = load_kernels() if self._packs and settings.kernels == "auto" else None
+        self._kernels_proven = False
         self._shared: dict[str, PackedLinear] = {}
 
     @property
@@ -70,9 +78,20 @@ class BaseWeights:
         if self._packs:
             shape = llama_shape(model)
             if shape is not None:
-                return pack_model(model, shape, self._shared, touched)
+                return self._held_to_torch(pack_model(model, shape, self._shared, touched, self._kernels))
             pack_linears(model, self._shared, touched)
         return model
+
+    def _held_to_torch(self, model: PackedModel) -> PackedModel:
+        """The first generation proves the C++ kernels on its own weights; kernels that are wrong are never used."""
+        if model.kernels is None or self._kernels_proven:
+            return model
+        if kernels_agree(model):
+            self._kernels_proven = True
+            return model
+        logger.warning("the C++ kernels disagree with torch on this machine: decoding runs on torch operators alone")
+        self._kernels = None
+        return replace(model, kernels=None, plain=None)
 
     def _merge(self, model: Any, policy: PolicyRef) -> frozenset[str]:
         assert policy.adapter_dir is not None
