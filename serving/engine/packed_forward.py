@@ -16,8 +16,10 @@ from serving.engine.native_step import NativeStep
 from serving.engine.packed_model import PackedLayer, PackedModel
 from serving.engine.ragged import RaggedStep, RowCache, ragged_step
 
-NATIVE_TOKENS = 32
-"""Steps of more tokens than this are bound by arithmetic, where torch's packed products are ahead of the C++ step."""
+_NATIVE_TOKENS = 64
+_NATIVE_CHUNK_PAIRS = 16_384
+"""A step goes through the C++ kernels up to so many tokens, and so many pairs of a prompt's new token and a position of
+its chunk's row. Beyond, torch's products and its attention over many queries at once are ahead."""
 
 
 class PackedForward:
@@ -31,13 +33,13 @@ class PackedForward:
         self._cosines, self._sines = cosines[:, :half].contiguous(), sines[:, :half].contiguous()
         self._native: NativeStep | None = None
         if model.kernels is not None:
-            self._native = NativeStep(model.kernels, model.plain, model.shape, (self._cosines, self._sines))
+            self._native = NativeStep(model.kernels, model, (self._cosines, self._sines))
 
     def run(self, pieces: Sequence[Piece]) -> torch.Tensor:
         """See RowForward."""
         step = ragged_step(pieces)
         self._cache.reserve(step.span)
-        if self._native is not None and len(step.token_ids) <= NATIVE_TOKENS:
+        if self._native is not None and _is_small(step):
             return self._native.run(step, self._cache)
         return self._torch_step(step)
 
@@ -52,19 +54,19 @@ class PackedForward:
         rope = (self._cosines[step.positions, None], self._sines[step.positions, None])
         masks = self._masks(step)
         for place, layer in enumerate(model.layers):
-            heads_NAD = layer.qkv(self._norm(hidden_NH, layer.input_norm)).view(len(tokens), -1, shape.head_dim)
+            heads_NAD = layer.qkv.packed(self._norm(hidden_NH, layer.input_norm)).view(len(tokens), -1, shape.head_dim)
             self._rotate(layer, heads_NAD, rope)
             keys_values = heads_NAD[:, shape.heads :].view(len(tokens), 2, shape.kv_heads, shape.head_dim)
             stored = self._cache.block[place]
             stored[:, step.rows, :, step.positions] = keys_values
             seen_NQ = self._attend(step, masks, heads_NAD[:, : shape.heads], stored)
-            hidden_NH = layer.output.plus(seen_NQ, hidden_NH)
-            gate_up = layer.gate_up(self._norm(hidden_NH, layer.attention_norm))
+            hidden_NH = layer.output.packed.plus(seen_NQ, hidden_NH)
+            gate_up = layer.gate_up.packed(self._norm(hidden_NH, layer.attention_norm))
             gate, up = gate_up.split(shape.intermediate, dim=-1)
-            hidden_NH = layer.down.plus(functional.silu(gate).mul_(up), hidden_NH)
+            hidden_NH = layer.down.packed.plus(functional.silu(gate).mul_(up), hidden_NH)
         if len(step.wanted) == 0:
             return torch.empty(0, shape.vocabulary)
-        return model.head(self._norm(hidden_NH[step.wanted], model.norm)).float()
+        return model.head.packed(self._norm(hidden_NH[step.wanted], model.norm)).float()
 
     def _norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return functional.rms_norm(hidden, weight.shape, weight, self._shape.epsilon)
@@ -122,6 +124,11 @@ class PackedForward:
             parts.append(seen.reshape(tokens, -1))
             begin += tokens
         return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _is_small(step: RaggedStep) -> bool:
+    pairs = sum(len(piece.token_ids) * piece.end for piece in step.chunks)
+    return len(step.token_ids) <= _NATIVE_TOKENS and pairs <= _NATIVE_CHUNK_PAIRS
 
 
 @torch.inference_mode()

@@ -30,7 +30,7 @@ from serving.engine.llama_shape import llama_shape
 from serving.engine.native_build import load_kernels
 from serving.engine.packed_forward import kernels_agree
 from serving.engine.packed_linear import PackedLinear, pack_linears, packing_works
-from serving.engine.packed_model import PackedModel, pack_model
+from serving.engine.packed_model import PackedModel, Projection, pack_model
 from serving.engine.prompts import PromptRenderer
 from serving.settings import PolicySettings
 
@@ -57,6 +57,7 @@ class BaseWeights:
         self._kernels = load_kernels() if self._packs and settings.kernels == "auto" else None
         self._kernels_proven = False
         self._shared: dict[str, PackedLinear] = {}
+        self._shared_projections: dict[str, Projection] = {}
 
     @property
     def max_positions(self) -> int:
@@ -78,7 +79,7 @@ class BaseWeights:
         if self._packs:
             shape = llama_shape(model)
             if shape is not None:
-                return self._held_to_torch(pack_model(model, shape, self._shared, touched, self._kernels))
+                return self._held_to_torch(pack_model(model, shape, self._shared_projections, touched, self._kernels))
             pack_linears(model, self._shared, touched)
         return model
 
@@ -91,7 +92,7 @@ class BaseWeights:
             return model
         logger.warning("the C++ kernels disagree with torch on this machine: decoding runs on torch operators alone")
         self._kernels = None
-        return replace(model, kernels=None, plain=None)
+        return replace(model, kernels=None)
 
     def _merge(self, model: Any, policy: PolicyRef) -> frozenset[str]:
         assert policy.adapter_dir is not None

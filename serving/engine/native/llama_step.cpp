@@ -1,8 +1,7 @@
 // One step of a Llama-shaped model over a few tokens, in one call: for decoding, where torch spends as long between its
 // operators as in them. Optional: `packed_forward.py` computes the same in torch, and tests hold both to transformers.
 //
-// Weights are read where they lie, row-major [outputs, inputs], so nothing is packed or copied for this. With few tokens
-// a step is bound by reading them once; beyond some dozens torch's packed products win and the caller takes those.
+// With few tokens a step is bound by reading the weights once, so they lie in blocks that are read straight through.
 // Activations between layers stay in float32. One OpenMP region spans the step; threads meet at barriers.
 //
 // Plain C interface; the structs mirror those in `native_step.py`. Compiled on the machine that runs it (-march=native).
@@ -56,48 +55,48 @@ inline float fast_exp(float x) {
     return p * scale;
 }
 
-// dot products of R weight rows with C inputs: out[c * R + r]
-template <int R, int C, typename T>
-inline void dots(const T* weight, size_t inputs, const T* x, float* out) {
-    constexpr int W = 16;
-    float sums[R][C][W] = {};
-    size_t i = 0;
-    for (; i + W <= inputs; i += W)
-        for (int r = 0; r < R; ++r)
-            for (int c = 0; c < C; ++c)
-#pragma omp simd
-                for (int w = 0; w < W; ++w)
-                    sums[r][c][w] += wide(weight[r * inputs + i + w]) * wide(x[c * inputs + i + w]);
-    for (int r = 0; r < R; ++r)
-        for (int c = 0; c < C; ++c) {
-            float total = 0;
-            for (int w = 0; w < W; ++w) total += sums[r][c][w];
-            for (size_t j = i; j < inputs; ++j) total += wide(weight[r * inputs + j]) * wide(x[c * inputs + j]);
-            out[c * R + r] = total;
-        }
+// Sixteen lanes; the compiler makes of them what the processor has.
+typedef float lanes __attribute__((vector_size(64)));
+typedef uint32_t lane_bits __attribute__((vector_size(64)));
+constexpr size_t LANES = 16;
+
+template <typename V> inline V load(const void* from) {
+    V out;
+    std::memcpy(&out, from, sizeof(V));
+    return out;
 }
 
-#ifdef HAS_BF16_DOT
-template <int R, int C>
-inline void dots(const bf16* weight, size_t inputs, const bf16* x, float* out) {
-    __m512 sums[R][C];
-    for (int r = 0; r < R; ++r)
-        for (int c = 0; c < C; ++c) sums[r][c] = _mm512_setzero_ps();
-    auto add = [&](size_t i, __mmask32 mask) {
-        __m512bh rows[R];
-        for (int r = 0; r < R; ++r) rows[r] = (__m512bh)_mm512_maskz_loadu_epi16(mask, weight + r * inputs + i);
-        for (int c = 0; c < C; ++c) {
-            __m512bh column = (__m512bh)_mm512_maskz_loadu_epi16(mask, x + c * inputs + i);
-            for (int r = 0; r < R; ++r) sums[r][c] = _mm512_dpbf16_ps(sums[r][c], rows[r], column);
-        }
-    };
-    size_t i = 0;
-    for (; i + 32 <= inputs; i += 32) add(i, 0xffffffffu);
-    if (i < inputs) add(i, (1u << (inputs - i)) - 1);
-    for (int r = 0; r < R; ++r)
-        for (int c = 0; c < C; ++c) out[c * R + r] = _mm512_reduce_add_ps(sums[r][c]);
+// Matrices lie in blocks of sixteen outputs, so that a lane is an output, nothing is summed across lanes, and a block is
+// one stretch of memory (rows apart were read at half the speed): float32 as [inputs][16], bfloat16 as [inputs/2][16][2].
+// A tile: B blocks times C inputs, all sums in registers.
+template <int C, int B> inline void tile(const float* weight, const float* x, size_t inputs, lanes sums[C][B]) {
+    for (size_t i = 0; i < inputs; ++i) {
+        lanes rows[B];
+        for (int b = 0; b < B; ++b) rows[b] = load<lanes>(weight + (b * inputs + i) * LANES);
+        for (int c = 0; c < C; ++c)
+            for (int b = 0; b < B; ++b) sums[c][b] += rows[b] * x[c * inputs + i];
+    }
 }
+
+template <int C, int B> inline void tile(const bf16* weight, const bf16* x, size_t inputs, lanes sums[C][B]) {
+    for (size_t i = 0; i < inputs; i += 2) {
+#ifdef HAS_BF16_DOT
+        __m512bh rows[B];
+        for (int b = 0; b < B; ++b) rows[b] = (__m512bh)load<__m512i>(weight + (b * inputs + i) * LANES);
+        for (int c = 0; c < C; ++c) {
+            __m512bh pair = (__m512bh)_mm512_set1_epi32(load<int>(x + c * inputs + i));
+            for (int b = 0; b < B; ++b) sums[c][b] = (lanes)_mm512_dpbf16_ps((__m512)sums[c][b], rows[b], pair);
+        }
+#else
+        for (int b = 0; b < B; ++b) {
+            lane_bits bits = load<lane_bits>(weight + (b * inputs + i) * LANES);
+            lanes first = (lanes)(bits << 16), second = (lanes)(bits & 0xffff0000u);
+            for (int c = 0; c < C; ++c)
+                sums[c][b] += first * wide(x[c * inputs + i]) + second * wide(x[c * inputs + i + 1]);
+        }
 #endif
+    }
+}
 
 // This thread's share of [begin, end) out of `count`, in multiples of `grain`.
 struct Share {
@@ -110,35 +109,39 @@ struct Share {
     }
 };
 
-// y = x Wᵀ + b for this thread's outputs; `put(token, output, value)` says what becomes of each.
-template <typename T, typename Put>
-void linear(const T* weight, const T* bias, const T* x, size_t tokens, size_t inputs, size_t outputs, Put put) {
-    constexpr size_t R = 4, C = 4;
-    Share share(outputs, R);
-    float found[R * C];
-    auto emit = [&](size_t output, size_t rows, size_t token, size_t columns) {
-        for (size_t c = 0; c < columns; ++c)
-            for (size_t r = 0; r < rows; ++r)
-                put(token + c, output + r, found[c * rows + r] + (bias ? wide(bias[output + r]) : 0.0f));
-    };
-    size_t output = share.begin;
-    for (; output + R <= share.end; output += R) {
-        const T* rows = weight + output * inputs;
-        size_t token = 0;
-        for (; token + C <= tokens; token += C) {
-            dots<R, C>(rows, inputs, x + token * inputs, found);
-            emit(output, R, token, C);
-        }
-        if (tokens - token == 3) dots<R, 3>(rows, inputs, x + token * inputs, found);
-        if (tokens - token == 2) dots<R, 2>(rows, inputs, x + token * inputs, found);
-        if (tokens - token == 1) dots<R, 1>(rows, inputs, x + token * inputs, found);
-        emit(output, R, token, tokens - token);
+template <int C, int B, typename T, typename Put>
+inline void put_tile(const T* weight, const T* x, size_t inputs, size_t token, size_t block, Put& put) {
+    lanes sums[C][B] = {};
+    tile<C, B>(weight + block * LANES * inputs, x + token * inputs, inputs, sums);
+    for (int c = 0; c < C; ++c)
+        for (int b = 0; b < B; ++b) put(token + c, (block + b) * LANES, sums[c][b]);
+}
+
+template <int B, typename T, typename Put>
+inline void put_blocks(const T* weight, const T* x, size_t tokens, size_t inputs, size_t block, Put& put) {
+    constexpr size_t C = B == 4 ? 4 : 8;
+    size_t t = 0;
+    for (; t + C <= tokens; t += C) put_tile<C, B>(weight, x, inputs, t, block, put);
+    switch (tokens - t) {
+        case 7: return put_tile<7 < C ? 7 : 1, B>(weight, x, inputs, t, block, put);
+        case 6: return put_tile<6 < C ? 6 : 1, B>(weight, x, inputs, t, block, put);
+        case 5: return put_tile<5 < C ? 5 : 1, B>(weight, x, inputs, t, block, put);
+        case 4: return put_tile<4 < C ? 4 : 1, B>(weight, x, inputs, t, block, put);
+        case 3: return put_tile<3, B>(weight, x, inputs, t, block, put);
+        case 2: return put_tile<2, B>(weight, x, inputs, t, block, put);
+        case 1: return put_tile<1, B>(weight, x, inputs, t, block, put);
     }
-    for (; output < share.end; ++output)
-        for (size_t token = 0; token < tokens; ++token) {
-            dots<1, 1>(weight + output * inputs, inputs, x + token * inputs, found);
-            emit(output, 1, token, 1);
-        }
+}
+
+// y = x Wᵀ for this thread's blocks [begin, end); `put(token, output, lanes)` says what becomes of sixteen outputs.
+template <typename T, typename Put>
+void linear(const void* weight, const T* x, size_t tokens, size_t inputs, Share share, Put put) {
+    const T* blocks = (const T*)weight;
+    size_t block = share.begin;
+    if (tokens <= 4)
+        for (; block + 4 <= share.end; block += 4) put_blocks<4>(blocks, x, tokens, inputs, block, put);
+    for (; block + 2 <= share.end; block += 2) put_blocks<2>(blocks, x, tokens, inputs, block, put);
+    for (; block < share.end; ++block) put_blocks<1>(blocks, x, tokens, inputs, block, put);
 }
 
 template <typename T, typename Out>
@@ -158,14 +161,54 @@ template <typename T> inline float dot(const float* x, const T* y, size_t width)
     return total;
 }
 
+template <typename T> void score(const float* query, const T* keys, size_t length, size_t width, float* scores) {
+    for (size_t p = 0; p < length; ++p) scores[p] = dot(query, keys + p * width, width);
+}
+
+#ifdef HAS_BF16_DOT
+// Lane j of the result is the sum of vector j: a transposition by halves, instead of sixteen sums across lanes.
+inline __m512 sum_each(const __m512* v) {
+    __m512 pairs[8], fours[4];
+    for (int i = 0; i < 8; ++i)
+        pairs[i] = _mm512_add_ps(_mm512_unpacklo_ps(v[2 * i], v[2 * i + 1]), _mm512_unpackhi_ps(v[2 * i], v[2 * i + 1]));
+    for (int i = 0; i < 4; ++i)
+        fours[i] = _mm512_add_ps(_mm512_shuffle_ps(pairs[2 * i], pairs[2 * i + 1], 0x44),
+                                 _mm512_shuffle_ps(pairs[2 * i], pairs[2 * i + 1], 0xee));
+    __m512 low = _mm512_add_ps(_mm512_shuffle_f32x4(fours[0], fours[1], 0x44),
+                               _mm512_shuffle_f32x4(fours[0], fours[1], 0xee));
+    __m512 high = _mm512_add_ps(_mm512_shuffle_f32x4(fours[2], fours[3], 0x44),
+                                _mm512_shuffle_f32x4(fours[2], fours[3], 0xee));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xdd));
+}
+
+template <> void score<bf16>(const float* query, const bf16* keys, size_t length, size_t width, float* scores) {
+    constexpr size_t WIDEST = 256;
+    size_t p = 0;
+    if (width % 32 == 0 && width <= WIDEST) {
+        alignas(64) bf16 narrowed[WIDEST];
+        for (size_t i = 0; i < width; ++i) narrowed[i] = narrow<bf16>(query[i]);
+        for (; p + 16 <= length; p += 16) {
+            __m512 sums[16];
+            for (int j = 0; j < 16; ++j) sums[j] = _mm512_setzero_ps();
+            for (size_t i = 0; i < width; i += 32) {
+                __m512bh part = (__m512bh)load<__m512i>(narrowed + i);
+                for (int j = 0; j < 16; ++j)
+                    sums[j] = _mm512_dpbf16_ps(sums[j], part, (__m512bh)load<__m512i>(keys + (p + j) * width + i));
+            }
+            _mm512_storeu_ps(scores + p, sum_each(sums));
+        }
+    }
+    for (; p < length; ++p) scores[p] = dot(query, keys + p * width, width);
+}
+#endif
+
 // One query head over the first `length` positions of its row; `scores` is scratch of that many floats.
 template <typename T>
 void attend(const float* query, const T* keys, const T* values, size_t length, size_t width, float* scores, T* out) {
+    score(query, keys, length, width, scores);
     float highest = -INFINITY;
-    for (size_t p = 0; p < length; ++p) {
-        scores[p] = dot(query, keys + p * width, width);
-        highest = std::max(highest, scores[p]);
-    }
+#pragma omp simd reduction(max : highest)
+    for (size_t p = 0; p < length; ++p) highest = std::max(highest, scores[p]);
     float total = 0;
 #pragma omp simd reduction(+ : total)
     for (size_t p = 0; p < length; ++p) {
@@ -192,16 +235,18 @@ void attend(const float* query, const T* keys, const T* values, size_t length, s
     }
 }
 
+// Weights in blocks (above), gate and up in turns; biases in float32, padded to whole blocks, null where there is none.
 struct Layer {
     const void *input_norm, *attention_norm, *query_norm, *key_norm;
-    const void *query, *key, *value, *output, *gate, *up, *down;
-    const void *query_bias, *key_bias, *value_bias, *output_bias, *gate_bias, *up_bias, *down_bias;
+    const void *qkv, *output, *gate_up, *down;
+    const float *qkv_bias, *output_bias, *gate_up_bias, *down_bias;
 };
 
 struct Model {
     int64_t layers, hidden, intermediate, heads, kv_heads, head_dim, vocabulary;
     float scale, epsilon;
-    const void *embedding, *norm, *head, *head_bias;
+    const void *embedding, *norm, *head;
+    const float* head_bias;
     const Layer* layer;
 };
 
@@ -223,7 +268,7 @@ struct Step {
 size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 template <typename T> struct Scratch {
-    float *residual, *heads, *scores;
+    float *residual, *heads, *gates, *scores;
     T *normed, *seen, *middle;
     size_t bytes;
     Scratch(const Model& m, int64_t tokens, int64_t longest, int64_t threads, char* base) {
@@ -235,6 +280,7 @@ template <typename T> struct Scratch {
         };
         residual = (float*)take(tokens * m.hidden, 4);
         heads = (float*)take(tokens * (m.heads + 2 * m.kv_heads) * m.head_dim, 4);
+        gates = (float*)take(tokens * 2 * m.intermediate, 4);
         scores = (float*)take(threads * aligned(longest), 4);
         normed = (T*)take(tokens * m.hidden, sizeof(T));
         seen = (T*)take(tokens * m.heads * m.head_dim, sizeof(T));
@@ -285,18 +331,25 @@ template <typename T> void run(const Model& m, const Cache& cache, const Step& s
                 rms_norm(scratch.residual + t * hidden, (const T*)weight, m.epsilon, hidden, scratch.normed + t * hidden);
 #pragma omp barrier
         };
-        auto add_to_residual = [&](size_t t, size_t o, float y) { scratch.residual[t * hidden + o] += y; };
+        auto plus_bias = [](lanes y, const float* bias, size_t o) { return bias ? y + load<lanes>(bias + o) : y; };
+        auto add_to_residual = [&](const float* bias) {
+            return [&, bias](size_t t, size_t o, lanes y) {
+                float* residual = scratch.residual + t * hidden + o;
+                lanes sum = load<lanes>(residual) + plus_bias(y, bias, o);
+                std::memcpy(residual, &sum, sizeof sum);
+            };
+        };
+        auto store_in = [&](float* out, size_t stride, const float* bias) {
+            return [=](size_t t, size_t o, lanes y) {
+                y = plus_bias(y, bias, o);
+                std::memcpy(out + t * stride + o, &y, sizeof y);
+            };
+        };
         for (int64_t place = 0; place < m.layers; ++place) {
             const Layer& l = m.layer[place];
             T* stored = (T*)cache.block + place * 2 * side;
             norm_all(l.input_norm);
-            auto project = [&](const void* weight, const void* bias, size_t outputs, size_t offset) {
-                linear((const T*)weight, (const T*)bias, scratch.normed, tokens, hidden, outputs,
-                       [&](size_t t, size_t o, float y) { scratch.heads[t * all + offset + o] = y; });
-            };
-            project(l.query, l.query_bias, queries, 0);
-            project(l.key, l.key_bias, shared, queries);
-            project(l.value, l.value_bias, shared, queries + shared);
+            linear(l.qkv, scratch.normed, tokens, hidden, Share(all / LANES), store_in(scratch.heads, all, l.qkv_bias));
 #pragma omp barrier
             const size_t heads = m.heads + 2 * m.kv_heads;
             const Share placed(tokens * heads);
@@ -312,27 +365,36 @@ template <typename T> void run(const Model& m, const Cache& cache, const Step& s
                        scratch.seen + t * queries + head * width);
             }
 #pragma omp barrier
-            linear((const T*)l.output, (const T*)l.output_bias, scratch.seen, tokens, queries, hidden, add_to_residual);
+            const Share outputs(hidden / LANES);
+            linear(l.output, scratch.seen, tokens, queries, outputs, add_to_residual(l.output_bias));
 #pragma omp barrier
             norm_all(l.attention_norm);
-            // The same thread computes the same outputs of gate and up, so the two meet without a barrier between them.
-            linear((const T*)l.gate, (const T*)l.gate_bias, scratch.normed, tokens, hidden, m.intermediate,
-                   [&](size_t t, size_t o, float y) { scratch.middle[t * m.intermediate + o] = narrow<T>(y / (1.0f + fast_exp(-y))); });
-            linear((const T*)l.up, (const T*)l.up_bias, scratch.normed, tokens, hidden, m.intermediate,
-                   [&](size_t t, size_t o, float y) {
-                       T& middle = scratch.middle[t * m.intermediate + o];
-                       middle = narrow<T>(wide(middle) * y);
-                   });
+            // Blocks of gate and up in turns, in shares of two: what a thread needs of both it has computed itself.
+            const size_t doubled = 2 * m.intermediate;
+            const Share gated(doubled / LANES, 2);
+            linear(l.gate_up, scratch.normed, tokens, hidden, gated, store_in(scratch.gates, doubled, l.gate_up_bias));
+            for (size_t t = 0; t < tokens; ++t)
+                for (size_t block = gated.begin; block < gated.end; block += 2) {
+                    const float *gate = scratch.gates + t * doubled + block * LANES, *up = gate + LANES;
+                    T* middle = scratch.middle + t * m.intermediate + block / 2 * LANES;
+#pragma omp simd
+                    for (size_t i = 0; i < LANES; ++i)
+                        middle[i] = narrow<T>(gate[i] / (1.0f + fast_exp(-gate[i])) * up[i]);
+                }
 #pragma omp barrier
-            linear((const T*)l.down, (const T*)l.down_bias, scratch.middle, tokens, m.intermediate, hidden, add_to_residual);
+            linear(l.down, scratch.middle, tokens, size_t(m.intermediate), outputs, add_to_residual(l.down_bias));
 #pragma omp barrier
         }
         const Share drawn(s.wanted_count);
         for (size_t w = drawn.begin; w < drawn.end; ++w)
             rms_norm(scratch.residual + s.wanted[w] * hidden, (const T*)m.norm, m.epsilon, hidden, scratch.normed + w * hidden);
 #pragma omp barrier
-        linear((const T*)m.head, (const T*)m.head_bias, scratch.normed, s.wanted_count, hidden, m.vocabulary,
-               [&](size_t t, size_t o, float y) { s.logits[t * m.vocabulary + o] = y; });
+        const size_t vocabulary = m.vocabulary;
+        linear(m.head, scratch.normed, s.wanted_count, hidden, Share((vocabulary + LANES - 1) / LANES),
+               [&](size_t t, size_t o, lanes y) {
+                   y = plus_bias(y, m.head_bias, o);
+                   std::memcpy(s.logits + t * vocabulary + o, &y, std::min(LANES, vocabulary - o) * sizeof(float));
+               });
     }
 }
 
@@ -340,7 +402,7 @@ template <typename T> void run(const Model& m, const Cache& cache, const Step& s
 
 extern "C" {
 
-int64_t thumbwise_abi() { return 1; }
+int64_t thumbwise_abi() { return 2; }
 
 int64_t thumbwise_scratch_bytes(const Model* model, int64_t tokens, int64_t longest, int64_t threads) {
     return Scratch<float>(*model, tokens, longest, threads, nullptr).bytes;
