@@ -20,7 +20,7 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 _SOURCE = Path(__file__).parent / "native" / "llama_step.cpp"
-_ABI = 2
+_ABI = 3
 # No -ffast-math: linking with it lets the library switch the whole process to flushing small numbers to zero.
 _FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-w"),

@@ -1,4 +1,4 @@
-"""The forward of a Llama-shaped model over a ragged step, in torch operators alone.
+"""The forward of a Llama-shaped model over a ragged step: one C++ call where that pays, else torch operators.
 
 Against transformers' modules it saves the second half of a step: projections are fused and packed, the residual is
 added inside the product, keys are written once and seen through views, and the head runs for the tokens that are drawn
@@ -6,20 +6,21 @@ from. In float32 it gives the same tokens; in bfloat16 its log-probabilities sta
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch.nn import functional
 
+from serving.engine.blocked_linear import BLOCK
 from serving.engine.forward import Piece
 from serving.engine.native_step import NativeStep
-from serving.engine.packed_model import PackedLayer, PackedModel
+from serving.engine.packed_model import PackedLayer, PackedModel, has_amx
 from serving.engine.ragged import RaggedStep, RowCache, ragged_step
 
-_NATIVE_TOKENS = 64
-_NATIVE_CHUNK_PAIRS = 16_384
-"""A step goes through the C++ kernels up to so many tokens, and so many pairs of a prompt's new token and a position of
-its chunk's row. Beyond, torch's products and its attention over many queries at once are ahead."""
+_NATIVE_TOKENS = 512
+_NATIVE_TOKENS_BESIDE_AMX = 32
+_NATIVE_CHUNK_PAIRS = 65_536
+"""A step is one call of the C++ kernels up to so many tokens, and so many pairs of a prompt's new token and a position
+of its row. Beyond, torch is ahead: its attention takes many queries of a head at once."""
 
 
 class PackedForward:
@@ -38,7 +39,7 @@ class PackedForward:
     def run(self, pieces: Sequence[Piece]) -> torch.Tensor:
         """See RowForward."""
         step = ragged_step(pieces)
-        self._cache.reserve(step.span)
+        self._cache.reserve(pieces)
         if self._native is not None and _is_small(step):
             return self._native.run(step, self._cache)
         return self._torch_step(step)
@@ -54,19 +55,26 @@ class PackedForward:
         rope = (self._cosines[step.positions, None], self._sines[step.positions, None])
         masks = self._masks(step)
         for place, layer in enumerate(model.layers):
-            heads_NAD = layer.qkv.packed(self._norm(hidden_NH, layer.input_norm)).view(len(tokens), -1, shape.head_dim)
+            heads_NAD = layer.qkv.many(self._norm(hidden_NH, layer.input_norm)).view(len(tokens), -1, shape.head_dim)
             self._rotate(layer, heads_NAD, rope)
             keys_values = heads_NAD[:, shape.heads :].view(len(tokens), 2, shape.kv_heads, shape.head_dim)
             stored = self._cache.block[place]
             stored[:, step.rows, :, step.positions] = keys_values
             seen_NQ = self._attend(step, masks, heads_NAD[:, : shape.heads], stored)
-            hidden_NH = layer.output.packed.plus(seen_NQ, hidden_NH)
-            gate_up = layer.gate_up.packed(self._norm(hidden_NH, layer.attention_norm))
-            gate, up = gate_up.split(shape.intermediate, dim=-1)
-            hidden_NH = layer.down.packed.plus(functional.silu(gate).mul_(up), hidden_NH)
+            hidden_NH = layer.output.many.plus(seen_NQ, hidden_NH)
+            gate, up = self._gate_up(layer, self._norm(hidden_NH, layer.attention_norm))
+            hidden_NH = layer.down.many.plus(functional.silu(gate).mul_(up).reshape(len(tokens), -1), hidden_NH)
         if len(step.wanted) == 0:
             return torch.empty(0, shape.vocabulary)
-        return model.head.packed(self._norm(hidden_NH[step.wanted], model.norm)).float()
+        return model.head.many(self._norm(hidden_NH[step.wanted], model.norm)).float()
+
+    def _gate_up(self, layer: PackedLayer, normed_NH: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        gate_up = layer.gate_up.many(normed_NH)
+        if layer.gate_up.packed is not None:
+            gate, up = gate_up.split(self._shape.intermediate, dim=-1)
+            return gate, up
+        gate, up = gate_up.view(len(gate_up), -1, 2, BLOCK).unbind(2)  # blocks in turns
+        return gate, up
 
     def _norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return functional.rms_norm(hidden, weight.shape, weight, self._shape.epsilon)
@@ -128,18 +136,5 @@ class PackedForward:
 
 def _is_small(step: RaggedStep) -> bool:
     pairs = sum(len(piece.token_ids) * piece.end for piece in step.chunks)
-    return len(step.token_ids) <= _NATIVE_TOKENS and pairs <= _NATIVE_CHUNK_PAIRS
-
-
-@torch.inference_mode()
-def kernels_agree(model: PackedModel) -> bool:
-    """Hold the C++ step of `model` against torch's on a few tokens: a compiler or a processor may be at fault."""
-    found = []
-    for kernels in (model.kernels, None):
-        forward = PackedForward(replace(model, kernels=kernels), rows=2, max_positions=16)
-        ids = [token % model.shape.vocabulary for token in (11, 3, 7, 2, 5, 13)]
-        forward.run([Piece(1, 0, ids[:4], wants_logits=False)])
-        found.append(forward.run([Piece(1, 4, ids[4:5]), Piece(0, 0, ids[1:])]))
-    difference = (found[0] - found[1]).abs().max()
-    tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
-    return bool(difference <= tolerance * found[1].abs().max())
+    tokens = _NATIVE_TOKENS_BESIDE_AMX if has_amx() else _NATIVE_TOKENS
+    return len(step.token_ids) <= tokens and pairs <= _NATIVE_CHUNK_PAIRS

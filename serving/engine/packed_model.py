@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from serving.engine.blocked_linear import BLOCK, BlockedLinear
 from serving.engine.llama_shape import LlamaShape
 from serving.engine.packed_linear import PackedLinear
 
-BLOCK = 16
 _FUSED = {
     "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "output": ("self_attn.o_proj",),
@@ -20,21 +20,19 @@ _FUSED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Blocked:
-    """A matrix as the C++ step reads it: blocks of 16 outputs, float32 [inputs, 16] or bfloat16 [inputs / 2, 16, 2],
-    outputs padded with zeros; the bias in float32, padded alike."""
-
-    weight: torch.Tensor
-    bias: torch.Tensor | None
-
-
-@dataclass(frozen=True, slots=True)
 class Projection:
-    """One matrix in the layouts that are used: packed by oneDNN for many tokens, blocked for few where there are C++
-    kernels. Costs the memory of both."""
+    """One matrix, packed by oneDNN or blocked for the C++ kernels. Both only where oneDNN has instructions for large
+    products that the kernels lack (AMX): it costs the memory twice."""
 
-    packed: PackedLinear
-    blocked: Blocked | None
+    packed: PackedLinear | None
+    blocked: BlockedLinear | None
+
+    @property
+    def many(self) -> PackedLinear | BlockedLinear:
+        """What multiplies many tokens."""
+        chosen = self.packed or self.blocked
+        assert chosen is not None
+        return chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +73,12 @@ class PackedModel:
         return cosines[0].contiguous(), sines[0].contiguous()
 
 
+def has_amx() -> bool:
+    """Whether the processor multiplies tiles of bfloat16 (AMX), which oneDNN uses and the C++ kernels do not."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("amx_bf16"))
+
+
 def fits_kernels(shape: LlamaShape, dtype: torch.dtype) -> bool:
     """Whether the C++ step takes a model of these sizes: whole blocks everywhere but in the vocabulary."""
     widths = (shape.hidden, shape.intermediate, (shape.heads + 2 * shape.kv_heads) * shape.head_dim)
@@ -100,9 +104,12 @@ def pack_model(
         if not own and key in shared:
             return shared[key]
         weights, biases = _parts([model.get_submodule(path) for path in paths])
-        bias = None if biases is None else torch.cat(biases)
-        blocked = None if kernels is None else _blocked(weights, biases, in_turns=key.endswith("gate_up"))
-        made = Projection(PackedLinear(torch.cat(weights), bias), blocked)
+        packed = blocked = None
+        if kernels is None or has_amx():
+            packed = PackedLinear(torch.cat(weights), None if biases is None else torch.cat(biases))
+        if kernels is not None:
+            blocked = BlockedLinear(kernels, weights, biases, in_turns=key.endswith("gate_up"))
+        made = Projection(packed, blocked)
         if not own:
             shared[key] = made
         return made
@@ -143,20 +150,3 @@ def _parts(linears: list[Any]) -> tuple[list[torch.Tensor], list[torch.Tensor] |
         weight.new_zeros(len(weight)) if linear.bias is None else linear.bias.detach()
         for linear, weight in zip(linears, weights, strict=True)
     ]
-
-
-def _blocked(weights: list[torch.Tensor], biases: list[torch.Tensor] | None, *, in_turns: bool) -> Blocked:
-    """Lay out fused weights for the C++ step. In turns: a block of the first, one of the second, and so on."""
-
-    def fuse(parts: list[torch.Tensor]) -> torch.Tensor:
-        if in_turns:
-            return torch.stack([part.unflatten(0, (-1, BLOCK)) for part in parts], dim=1).flatten(0, 2)
-        return torch.cat(parts)
-
-    weight = fuse(weights)
-    missing = -len(weight) % BLOCK
-    weight = torch.nn.functional.pad(weight, (0, 0, 0, missing))
-    pair = 2 if weight.dtype == torch.bfloat16 else 1
-    blocks = weight.view(-1, BLOCK, weight.shape[1] // pair, pair).transpose(1, 2).contiguous()
-    bias = None if biases is None else torch.nn.functional.pad(fuse(biases).float(), (0, missing)).contiguous()
-    return Blocked(blocks, bias)

@@ -65,24 +65,30 @@ class RowCache:
         self.rows = rows
         self._shape, self._max_positions, self._dtype = shape, max_positions, dtype
         self.capacity = 0
+        self._used = [0] * rows
         self.block = self._zeros(0)
 
-    def reserve(self, positions: int) -> None:
-        """Make room for `positions` in every row; the block doubles, up to the most that a row may hold."""
-        if positions <= self.capacity:
-            return
+    def reserve(self, pieces: Sequence[Piece]) -> None:
+        """Make room for what `pieces` will write; the block doubles, up to the most that a row may hold."""
+        span = max(piece.end for piece in pieces)
+        if span > self.capacity:
+            self._grow(span)
+        for piece in pieces:
+            self._used[piece.row] = max(self._used[piece.row], piece.end)
+
+    def copy_row(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` positions of one row over another's."""
+        self._used[target] = max(self._used[target], length)
+        self.block[:, :, target, :, :length] = self.block[:, :, source, :, :length]
+
+    def _grow(self, positions: int) -> None:
         wanted = max(_GROWTH, self.capacity)
         while wanted < positions:
             wanted *= 2
         grown = self._zeros(max(positions, min(wanted, self._max_positions)))
-        for row in range(self.rows):  # only what was ever written, or the copy would back the whole block with memory
-            if self.capacity and bool(self.block[0, 0, row, 0, 0].any()):
-                grown[:, :, row, :, : self.capacity] = self.block[:, :, row]
+        for row, used in enumerate(self._used):  # copying the rest would back all of the block with memory
+            grown[:, :, row, :, :used] = self.block[:, :, row, :, :used]
         self.block, self.capacity = grown, grown.shape[4]
-
-    def copy_row(self, source: int, target: int, length: int) -> None:
-        """Copy the first `length` positions of one row over another's."""
-        self.block[:, :, target, :, :length] = self.block[:, :, source, :, :length]
 
     def _zeros(self, positions: int) -> torch.Tensor:
         shape = self._shape

@@ -8,7 +8,6 @@ the serving dtype. Whatever the adapter does not touch is shared between generat
 import copy
 import logging
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,9 @@ from serving.engine.base_model import (
     load_model,
     load_tokenizer,
 )
-from serving.engine.llama_shape import llama_shape
+from serving.engine.forward import agree
+from serving.engine.llama_shape import LlamaShape, llama_shape
 from serving.engine.native_build import load_kernels
-from serving.engine.packed_forward import kernels_agree
 from serving.engine.packed_linear import PackedLinear, pack_linears, packing_works
 from serving.engine.packed_model import PackedModel, Projection, pack_model
 from serving.engine.prompts import PromptRenderer
@@ -79,20 +78,24 @@ class BaseWeights:
         if self._packs:
             shape = llama_shape(model)
             if shape is not None:
-                return self._held_to_torch(pack_model(model, shape, self._shared_projections, touched, self._kernels))
+                return self._packed(model, shape, touched)
             pack_linears(model, self._shared, touched)
         return model
 
-    def _held_to_torch(self, model: PackedModel) -> PackedModel:
-        """The first generation proves the C++ kernels on its own weights; kernels that are wrong are never used."""
-        if model.kernels is None or self._kernels_proven:
-            return model
-        if kernels_agree(model):
+    def _packed(self, model: Any, shape: LlamaShape, touched: frozenset[str]) -> PackedModel:
+        """The first generation holds the C++ kernels to transformers, on its own weights; a compiler or a processor may
+        be at fault, and kernels that are wrong are never used."""
+        packed = pack_model(model, shape, self._shared_projections, touched, self._kernels)
+        if packed.kernels is None or self._kernels_proven:
+            return packed
+        _, prompt_ids = self.renderer.render(({"role": "user", "content": "What is the best way to learn a song?"},))
+        if agree(packed, model, prompt_ids, self.dtype):
             self._kernels_proven = True
-            return model
-        logger.warning("the C++ kernels disagree with torch on this machine: decoding runs on torch operators alone")
+            return packed
+        logger.warning("the C++ kernels disagree with transformers on this machine: decoding goes on without them")
         self._kernels = None
-        return replace(model, kernels=None)
+        self._shared_projections.clear()
+        return pack_model(model, shape, self._shared_projections, touched)
 
     def _merge(self, model: Any, policy: PolicyRef) -> frozenset[str]:
         assert policy.adapter_dir is not None

@@ -398,11 +398,33 @@ template <typename T> void run(const Model& m, const Cache& cache, const Step& s
     }
 }
 
+// One product by itself, for steps of many tokens whose attention torch computes: y = x Wᵀ + b + residual.
+struct Product {
+    const void* weight;
+    const float* bias;
+    const void *x, *residual;
+    void* y;
+    int64_t tokens, inputs, outputs, threads;
+};
+
+template <typename T> void multiply(const Product& p) {
+    const size_t outputs = p.outputs;
+#pragma omp parallel num_threads(p.threads)
+    linear(p.weight, (const T*)p.x, p.tokens, p.inputs, Share((outputs + LANES - 1) / LANES),
+           [&](size_t t, size_t o, lanes y) {
+               if (p.bias) y += load<lanes>(p.bias + o);
+               T* out = (T*)p.y + t * outputs + o;
+               const T* residual = (const T*)p.residual + t * outputs + o;
+               for (size_t i = 0; i < std::min(LANES, outputs - o); ++i)
+                   out[i] = narrow<T>(p.residual ? y[i] + wide(residual[i]) : y[i]);
+           });
+}
+
 }  // namespace
 
 extern "C" {
 
-int64_t thumbwise_abi() { return 2; }
+int64_t thumbwise_abi() { return 3; }
 
 int64_t thumbwise_scratch_bytes(const Model* model, int64_t tokens, int64_t longest, int64_t threads) {
     return Scratch<float>(*model, tokens, longest, threads, nullptr).bytes;
@@ -411,4 +433,8 @@ int64_t thumbwise_scratch_bytes(const Model* model, int64_t tokens, int64_t long
 void thumbwise_step_float32(const Model* model, const Cache* cache, const Step* step) { run<float>(*model, *cache, *step); }
 
 void thumbwise_step_bfloat16(const Model* model, const Cache* cache, const Step* step) { run<bf16>(*model, *cache, *step); }
+
+void thumbwise_product_float32(const Product* product) { multiply<float>(*product); }
+
+void thumbwise_product_bfloat16(const Product* product) { multiply<bf16>(*product); }
 }
