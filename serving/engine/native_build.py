@@ -1,6 +1,6 @@
 """Building the optional C++ kernels on the machine that runs them.
 
-One file, a plain C interface, a few seconds of the C++ compiler at the first start; the library is kept by the hash of
+A plain C interface, a few seconds of the C++ compiler at the first start; the library is kept by the hash of
 everything that it depends on. Without a compiler, with one that fails, or where `policy.kernels` says "torch", the
 engine computes the same in torch. The library links the OpenMP that torch has loaded already: a second one would bring
 a second set of threads, spinning beside the first.
@@ -19,7 +19,8 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-_SOURCE = Path(__file__).parent / "native" / "llama_step.cpp"
+_SOURCE = Path(__file__).parent / "llama_step.cpp"
+_HEADER = Path(__file__).parent / "llama_products.h"
 _ABI = 3
 # No -ffast-math: linking with it lets the library switch the whole process to flushing small numbers to zero.
 _FLAGS = (
@@ -52,7 +53,8 @@ def load_kernels() -> ctypes.CDLL | None:
 def _built(compiler: str) -> Path:
     """Path of the library, compiled unless it is there."""
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=_COMPILE_TIMEOUT_S)
-    digest = hashlib.sha256(_SOURCE.read_bytes() + version.stdout + " ".join(_FLAGS).encode() + _processor())
+    source = _SOURCE.read_bytes() + _HEADER.read_bytes()
+    digest = hashlib.sha256(source + version.stdout + " ".join(_FLAGS).encode() + _processor())
     folder = _folder()
     library = folder / f"llama_step-{digest.hexdigest()[:24]}.so"
     if library.is_file():

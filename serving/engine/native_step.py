@@ -1,4 +1,4 @@
-"""Calling the C++ step: structs that mirror `native/llama_step.cpp`, and the tensors that they point into."""
+"""Calling the C++ step: structs that mirror `llama_step.cpp`, and the tensors that they point into."""
 
 import ctypes
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def opened(directory: Path, kernels: str, dtype: str = "float32") -> BaseWeights
     return BaseWeights(directory, PolicySettings.model_validate({"dtype": dtype, "device": "cpu", "kernels": kernels}))
 
 
-def request_of(base: BaseWeights, question: str, **sampling: object) -> ReplyRequest:
+def request_of(base: BaseWeights, question: str, **sampling: Any) -> ReplyRequest:
     prompt = base.renderer.render(({"role": "user", "content": question},))[1]
     return ReplyRequest(prompt, replace(Sampling(temperature=0, max_tokens=TOKENS), **sampling))
 
@@ -219,8 +220,7 @@ def test_a_prompt_is_read_in_chunks_while_a_reply_goes_on_without_missing_a_step
     talk = Talk(base, rows=2, prefill_tokens=8)
     long = ReplyRequest(tuple(3 + place % 300 for place in range(100)), Sampling(temperature=0, max_tokens=2))
     chatty = request_of(base, "sing", temperature=1.0, seed=1, max_tokens=40)
-    ends: list[ReplyEnd] = []
-    rows = [new_row(request, lambda item: ends.append(item), base.tokenizer.decode) for request in (chatty, long)]
+    rows = [new_row(request, lambda item: None, base.tokenizer.decode) for request in (chatty, long)]
     talk.batch.join(rows[:1])
     while not rows[0].token_ids:
         talk.batch.step()
@@ -276,10 +276,10 @@ def test_a_step_that_fails_forgets_the_cache(tiny_model_dir: Path) -> None:
     talk = Talk(base)
     request = request_of(base, "sing")
     (wanted,) = talk.draw([request])
-    ends: list[ReplyEnd] = []
-    talk.batch.join([new_row(request, lambda item: ends.append(item), base.tokenizer.decode)])
+    sent: list[ReplyDelta | ReplyEnd] = []
+    talk.batch.join([new_row(request, sent.append, base.tokenizer.decode)])
     talk.batch.abandon()
-    assert [end.finish_reason for end in ends] == ["cancelled"]
+    assert [item.finish_reason for item in sent if isinstance(item, ReplyEnd)] == ["cancelled"]
     before = talk.forward.tokens
     assert talk.draw([request])[0].token_ids == wanted.token_ids
     assert talk.forward.tokens - before == len(request.prompt_ids) + len(wanted.token_ids) - 1
