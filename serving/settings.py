@@ -19,6 +19,9 @@ class PolicySettings(BaseModel):
     """Where the model runs. auto: a GPU when there is one, else the processor."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: bfloat16 where the processor or GPU has it, else float32."""
+    kernels: Literal["auto", "torch"] = "auto"
+    """auto: on a processor, Llama-shaped models decode through C++ kernels built at the first start where there is a
+    compiler. torch: never build or use them."""
     system_prompt: str = ""
     """Put before a conversation that brings no system message. Empty: the chat template's own."""
 

@@ -241,9 +241,10 @@ class TorchEngine:
             # A step that fails (out of memory, a broken operator) must not take the server down with it: its replies
             # end as cancelled, and the next requests start on an empty batch.
             logger.exception("step failed version=%d replies=%d", batch.policy.version, len(batch.rows))
-            for row in {*generation.joining, *batch.rows}:
-                end_row(row, "cancelled", batch.policy)
-            batch.rows.clear()
+            for row in generation.joining:
+                if row not in batch.rows:
+                    end_row(row, "cancelled", batch.policy)
+            batch.abandon()
             generation.joining = []
 
     def _note_waits(self, joining: list[Row]) -> None:

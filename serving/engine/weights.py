@@ -6,6 +6,7 @@ the serving dtype. Whatever the adapter does not touch is shared between generat
 """
 
 import copy
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,16 @@ from serving.engine.base_model import (
     load_model,
     load_tokenizer,
 )
+from serving.engine.forward import agree
+from serving.engine.llama_shape import LlamaShape, llama_shape
+from serving.engine.native_build import load_kernels
 from serving.engine.packed_linear import PackedLinear, pack_linears, packing_works
+from serving.engine.packed_model import PackedModel, Projection, pack_model
 from serving.engine.prompts import PromptRenderer
 from serving.prompt_fingerprint import prompt_fingerprint
 from serving.settings import PolicySettings
+
+logger = logging.getLogger(__name__)
 
 _PREFIX = "base_model.model."
 
@@ -48,7 +55,10 @@ class BaseWeights:
         self._model = load_model(directory, self.dtype).to(self.device)
         self.end_ids = end_token_ids(self._model, self.tokenizer)
         self._packs = self.device.type == "cpu" and packing_works(self.dtype)
+        self._kernels = load_kernels() if self._packs and settings.kernels == "auto" else None
+        self._kernels_proven = False
         self._shared: dict[str, PackedLinear] = {}
+        self._shared_projections: dict[str, Projection] = {}
 
     @property
     def max_positions(self) -> int:
@@ -59,15 +69,35 @@ class BaseWeights:
         return min(positions, int(window)) if window else positions
 
     def build(self, policy: PolicyRef) -> Any:
-        """Return a module that computes `policy`, read-only, in the serving dtype. Raises AdapterRefused."""
+        """Return what `open_rows` runs as `policy`, read-only, in the serving dtype: a PackedModel where the processor
+        and the shape allow, else a module of transformers. Raises AdapterRefused."""
         parameters = {id(tensor): tensor for tensor in (*self._model.parameters(), *self._model.buffers())}
         model = copy.deepcopy(self._model, parameters)  # new modules around the same tensors
         touched: frozenset[str] = frozenset()
         if policy.adapter_dir is not None:
             touched = self._merge(model, policy)
+        model.requires_grad_(False)
         if self._packs:
+            shape = llama_shape(model)
+            if shape is not None:
+                return self._packed(model, shape, touched)
             pack_linears(model, self._shared, touched)
-        return model.requires_grad_(False)
+        return model
+
+    def _packed(self, model: Any, shape: LlamaShape, touched: frozenset[str]) -> PackedModel:
+        """The first generation holds the C++ kernels to transformers, on its own weights; a compiler or a processor may
+        be at fault, and kernels that are wrong are never used."""
+        packed = pack_model(model, shape, self._shared_projections, touched, self._kernels)
+        if packed.kernels is None or self._kernels_proven:
+            return packed
+        _, prompt_ids = self.renderer.render(({"role": "user", "content": "What is the best way to learn a song?"},))
+        if agree(packed, model, prompt_ids, self.dtype):
+            self._kernels_proven = True
+            return packed
+        logger.warning("the C++ kernels disagree with transformers on this machine: decoding goes on without them")
+        self._kernels = None
+        self._shared_projections.clear()
+        return pack_model(model, shape, self._shared_projections, touched)
 
     def _merge(self, model: Any, policy: PolicyRef) -> frozenset[str]:
         assert policy.adapter_dir is not None
