@@ -5,10 +5,10 @@ import json
 import httpx
 import pytest
 
+from benchmarks._adapters_made import sealed_policy
 from feedback_store.replies import get_reply
 from feedback_store.versions import add_candidate
 from serving.policies import PolicyFollower
-from tests.serving.adapters_made import sealed_policy
 from tests.serving.conftest import ADMIN_HEADERS, serving_on_a_port, wait_until
 from tests.serving.vllm_fake import BASE, reply_of
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks._adapters_made import sealed_policy
 from feedback_store.records import Sampling
 from serving.engine import PolicyRef, ReplyDelta, ReplyEnd, ReplyRequest
 from serving.engine.base_model import load_model
@@ -18,7 +19,6 @@ from serving.engine.packed_forward import PackedForward
 from serving.engine.packed_model import PackedModel
 from serving.engine.weights import BaseWeights
 from serving.settings import PolicySettings
-from tests.serving.adapters_made import sealed_policy
 from tests.serving.shapes_made import OTHERS, SHAPES, build_shape
 
 BASE = PolicyRef(1)

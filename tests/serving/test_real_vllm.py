@@ -6,20 +6,17 @@ is made. The model is the bundled one: the tiny model's heads are narrower than 
 """
 
 import asyncio
-import json
 import os
-import signal
-import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 import torch
 
+from benchmarks._adapters_made import sealed_policy
+from benchmarks._vllm_server import PYTHON_VARIABLE, START_LIMIT_S, VllmServer, free_port, python_with_vllm, view_of
 from feedback_store.records import Sampling
 from serving.engine import PolicyRef, ReplyEnd, ReplyRequest
 from serving.engine.base_model import load_model
@@ -27,23 +24,10 @@ from serving.engine.bundled_model import ensure_bundled_model
 from serving.engine.vllm.base import GatewayBase
 from serving.engine.vllm.engine import VllmEngine
 from serving.settings import PolicySettings, ServingSettings, VllmSettings
-from tests.serving.adapters_made import sealed_policy
 from tests.serving.conftest import wait_until
 
-ROOT = Path(__file__).parents[2]
-NAME = "THUMBWISE_TEST_VLLM_PYTHON"
-START_LIMIT_S = 300
 GREEDY = Sampling(temperature=0, max_tokens=32)
 QUESTIONS = ("Name three birds.", "Why is the sky blue?", "Write one line about rain.")
-
-
-def python_with_vllm() -> Path | None:
-    named = os.environ.get(NAME)
-    path = Path(named) if named else ROOT / ".vllm" / "bin" / "python"
-    if not path.is_file():
-        return None
-    found = subprocess.run([path, "-c", "import importlib.util as u; exit(not u.find_spec('vllm'))"], check=False)
-    return path if found.returncode == 0 else None
 
 
 PYTHON = python_with_vllm()
@@ -53,7 +37,7 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif(
         PYTHON is None,
-        reason=f"no Python with vLLM: neither {NAME} nor .vllm/bin/python names one (docs/vllm.md says how to make it)",
+        reason=f"no Python with vLLM: neither {PYTHON_VARIABLE} nor .vllm/ names one (scripts/vllm.sh makes it)",
     ),
 ]
 
@@ -63,57 +47,6 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@dataclass
-class Replica:
-    """One vLLM server as a child process, on a port that it keeps."""
-
-    model_dir: Path
-    log: Path
-    port: int
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        command = [str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1"]
-        command += ["--port", str(self.port), "--model", str(self.model_dir), "--served-model-name", "base"]
-        command += ["--enable-lora", "--max-loras", "3", "--max-lora-rank", "8", "--max-model-len", "1024"]
-        command += ["--dtype", "float32", "--enforce-eager", "--max-num-seqs", "16"]
-        environment = {
-            **os.environ,
-            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
-            "VLLM_CPU_KVCACHE_SPACE": "1",
-            "VLLM_NO_USAGE_STATS": "1",
-            "DO_NOT_TRACK": "1",
-            "HF_HUB_OFFLINE": "1",
-        }
-        with self.log.open("ab") as log:
-            # A group of its own: vLLM's engine is a child of the server, and must go with it.
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-            )
-        try:
-            wait_until(self._answers, START_LIMIT_S)
-        except AssertionError as error:
-            self.kill()
-            raise AssertionError(f"vLLM did not start:\n{self.log.read_text()[-4000:]}") from error
-
-    def _answers(self) -> bool:
-        assert self.process is not None and self.process.poll() is None, "vLLM ended"
-        try:
-            return httpx.get(f"{self.url}/health", trust_env=False, timeout=5).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def kill(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(30)
-            self.process = None
-
-
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = os.environ.get("THUMBWISE_MODELS_DIR")
@@ -121,19 +54,10 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def replica(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # vLLM reads rope_theta, which transformers 5 writes inside rope_parameters: a view of the model that has both.
-    view = tmp_path_factory.mktemp("view")
-    for path in model_dir.iterdir():
-        (view / path.name).symlink_to(path)
-    config = json.loads((model_dir / "config.json").read_text())
-    config.setdefault("rope_theta", (config.get("rope_parameters") or {}).get("rope_theta", 10000.0))
-    (view / "config.json").unlink()
-    (view / "config.json").write_text(json.dumps(config))
-    replica = Replica(view, tmp_path_factory.mktemp("vllm") / "log.txt", port)
+def replica(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
+    assert PYTHON is not None
+    view = view_of(model_dir, tmp_path_factory.mktemp("view"))
+    replica = VllmServer(PYTHON, view, tmp_path_factory.mktemp("vllm") / "log.txt", free_port())
     replica.start()
     yield replica
     replica.kill()
@@ -147,7 +71,7 @@ def policies(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 
 @pytest.fixture
-def engine(replica: Replica, model_dir: Path) -> Iterator[VllmEngine]:
+def engine(replica: VllmServer, model_dir: Path) -> Iterator[VllmEngine]:
     base = GatewayBase(model_dir, PolicySettings())
     settings = VllmSettings(replicas=(replica.url,), failover_s=START_LIMIT_S, look_every_s=0.5)
     engine = VllmEngine(base, ServingSettings(), settings, PolicyRef(1))
@@ -239,7 +163,7 @@ async def test_no_reply_is_of_two_policies_when_versions_are_swapped_under_load(
 
 
 async def test_a_retired_adapter_leaves_the_server(
-    engine: VllmEngine, replica: Replica, policies: tuple[PolicyRef, PolicyRef]
+    engine: VllmEngine, replica: VllmServer, policies: tuple[PolicyRef, PolicyRef]
 ) -> None:
     await asyncio.to_thread(engine.load, policies[0])
     engine.make_live(2)
@@ -249,7 +173,7 @@ async def test_a_retired_adapter_leaves_the_server(
     await until(lambda: served_by(replica) == ["base"])
 
 
-async def test_a_stop_string_and_a_cancel_end_a_reply(engine: VllmEngine, replica: Replica) -> None:
+async def test_a_stop_string_and_a_cancel_end_a_reply(engine: VllmEngine, replica: VllmServer) -> None:
     prompt = prompt_of(engine, QUESTIONS[1])
     text, _ = await read(engine, prompt)
     stop = text[12:16]
@@ -264,7 +188,7 @@ async def test_a_stop_string_and_a_cancel_end_a_reply(engine: VllmEngine, replic
 
 
 async def test_a_reply_goes_on_when_the_server_is_killed_and_started_again(
-    engine: VllmEngine, replica: Replica, policies: tuple[PolicyRef, PolicyRef]
+    engine: VllmEngine, replica: VllmServer, policies: tuple[PolicyRef, PolicyRef]
 ) -> None:
     await asyncio.to_thread(engine.load, policies[0])
     engine.make_live(2)
@@ -282,12 +206,12 @@ async def test_a_reply_goes_on_when_the_server_is_killed_and_started_again(
     assert last.token_ids[:4] == whole.token_ids[:4]
 
 
-def served_by(replica: Replica) -> list[str]:
+def served_by(replica: VllmServer) -> list[str]:
     answer = httpx.get(f"{replica.url}/v1/models", trust_env=False, timeout=10).json()
     return [card["id"] for card in answer["data"]]
 
 
-def metrics_of(replica: Replica) -> str:
+def metrics_of(replica: VllmServer) -> str:
     return httpx.get(f"{replica.url}/metrics", trust_env=False, timeout=10).text
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from benchmarks._adapters_made import sealed_policy, write_adapter
 from feedback_store.records import Sampling
 from serving.adapters import seal_adapter
 from serving.engine import (
@@ -21,7 +22,6 @@ from serving.engine import (
     ReplyRequest,
 )
 from serving.settings import ServingSettings
-from tests.serving.adapters_made import sealed_policy, write_adapter
 from tests.serving.conftest import wait_until
 from tests.serving.vllm_fake import BASE, LONGEST_TOKENS, FakeVllm, reply_of
 

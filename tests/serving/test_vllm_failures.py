@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks._adapters_made import sealed_policy
 from feedback_store.records import Sampling
 from serving.engine import EngineUnavailable, PolicyRef, QueueFull, ReplyRequest
-from tests.serving.adapters_made import sealed_policy
 from tests.serving.test_vllm_engine import ENDLESS, GREEDY, lasting_prompt, name_of, prompt_of, read, until
 from tests.serving.vllm_fake import BASE, reply_of
 

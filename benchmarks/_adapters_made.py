@@ -1,4 +1,4 @@
-"""Random sealed adapters for the tiny model, made without training."""
+"""Random sealed adapters, made without training: for measuring and testing what is done with an adapter."""
 
 import json
 from pathlib import Path
@@ -50,9 +50,11 @@ def write_adapter(directory: Path, model_dir: Path, *, seed: int, rank: int = 4,
     return directory
 
 
-def sealed_policy(work: Path, model_dir: Path, *, version: int, seed: int) -> PolicyRef:
+def sealed_policy(
+    work: Path, model_dir: Path, *, version: int, seed: int, rank: int = 4, size: float = 0.15
+) -> PolicyRef:
     """Make, seal and name one policy."""
-    source = write_adapter(work / f"source-{seed}", model_dir, seed=seed)
+    source = write_adapter(work / f"source-{seed}", model_dir, seed=seed, rank=rank, size=size)
     sha256 = seal_adapter(
         source,
         work / "adapters",
