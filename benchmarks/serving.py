@@ -235,8 +235,8 @@ def measure(options: argparse.Namespace, wanted: list[str], work: Path, parts: E
         rows,
         f"SmolLM2-135M-Instruct, {str(dtype).removeprefix('torch.')}, a rank-8 adapter, {options.threads} threads; "
         f"greedy replies of {options.tokens} tokens to prompts of {PROMPT_TOKENS}, prompts included in the time; each "
-        f"stream asks {options.replies} times in a row. Median of {options.repeats} interleaved runs after one that is not "
-        "counted. generate draws batch by batch: its caller sees nothing before the batch ends, its first token is "
+        f"stream asks {options.replies} times in a row. Median of {options.repeats} interleaved runs after one that is "
+        "not counted. generate draws batch by batch: its caller sees nothing before the batch ends, its first token is "
         "that of a batch that draws no other.",
         seed=options.seed,
     )
