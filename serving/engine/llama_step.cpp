@@ -2,7 +2,7 @@
 // as in them. Optional: `packed_forward.py` computes the same in torch, and tests hold both to transformers.
 //
 // With few tokens a step is bound by reading the weights once, so they lie in blocks that are read straight through.
-// Activations between layers stay in float32. One OpenMP region spans the step; threads meet at barriers.
+// Activations between layers stay in float32. One OpenMP region spans the step; threads meet some 240 times in it.
 //
 // Plain C interface; the structs mirror those in `native_step.py`. Compiled on the machine that runs it (-march=native).
 
@@ -186,6 +186,7 @@ template <typename T> void run(const Model& m, const Cache& cache, const Step& s
     const size_t hidden = m.hidden, width = m.head_dim, queries = m.heads * width, shared = m.kv_heads * width;
     const size_t all = queries + 2 * shared, group = m.heads / m.kv_heads, tokens = s.tokens;
     const size_t side = cache.rows * m.kv_heads * cache.positions * width;  // all keys, or all values, of a layer
+    Meeting meeting;
 #pragma omp parallel num_threads(s.threads)
     {
         float* scores = scratch.scores + omp_get_thread_num() * aligned(s.longest);
@@ -197,7 +198,7 @@ template <typename T> void run(const Model& m, const Cache& cache, const Step& s
             for (size_t t = mine.begin; t < mine.end; ++t)
                 rms_norm(scratch.residual + t * hidden, (const T*)weight, m.epsilon, hidden,
                          scratch.normed + t * hidden);
-#pragma omp barrier
+            meeting.wait();
         };
         auto plus_bias = [](lanes y, const float* bias, size_t o) { return bias ? y + load<lanes>(bias + o) : y; };
         auto add_to_residual = [&](const float* bias) {
@@ -218,13 +219,13 @@ template <typename T> void run(const Model& m, const Cache& cache, const Step& s
             T* stored = (T*)cache.block + place * 2 * side;
             norm_all(l.input_norm);
             linear(l.qkv, scratch.normed, tokens, hidden, Share(all / LANES), store_in(scratch.heads, all, l.qkv_bias));
-#pragma omp barrier
+            meeting.wait();
             const size_t heads = m.heads + 2 * m.kv_heads;
             const Share placed(tokens * heads);
             for (size_t item = placed.begin; item < placed.end; ++item)
                 place_head(m, l, cache, stored, s.rows[item / heads], s.positions[item / heads], item % heads,
                            scratch.heads + item / heads * all + item % heads * width);
-#pragma omp barrier
+            meeting.wait();
             const Share asked(tokens * m.heads);
             for (size_t item = asked.begin; item < asked.end; ++item) {
                 size_t t = item / m.heads, head = item % m.heads;
@@ -232,10 +233,10 @@ template <typename T> void run(const Model& m, const Cache& cache, const Step& s
                 attend(scratch.heads + t * all + head * width, keys, keys + side, s.positions[t] + 1, width, scores,
                        scratch.seen + t * queries + head * width);
             }
-#pragma omp barrier
+            meeting.wait();
             const Share outputs(hidden / LANES);
             linear(l.output, scratch.seen, tokens, queries, outputs, add_to_residual(l.output_bias));
-#pragma omp barrier
+            meeting.wait();
             norm_all(l.attention_norm);
             // Blocks of gate and up in turns, in shares of two: what a thread needs of both it has computed itself.
             const size_t doubled = 2 * m.intermediate;
@@ -249,15 +250,15 @@ template <typename T> void run(const Model& m, const Cache& cache, const Step& s
                     for (size_t i = 0; i < LANES; ++i)
                         middle[i] = narrow<T>(gate[i] / (1.0f + fast_exp(-gate[i])) * up[i]);
                 }
-#pragma omp barrier
+            meeting.wait();
             linear(l.down, scratch.middle, tokens, size_t(m.intermediate), outputs, add_to_residual(l.down_bias));
-#pragma omp barrier
+            meeting.wait();
         }
         const Share drawn(s.wanted_count);
         for (size_t w = drawn.begin; w < drawn.end; ++w)
             rms_norm(scratch.residual + s.wanted[w] * hidden, (const T*)m.norm, m.epsilon, hidden,
                      scratch.normed + w * hidden);
-#pragma omp barrier
+        meeting.wait();
         const size_t vocabulary = m.vocabulary;
         linear(m.head, scratch.normed, s.wanted_count, hidden, Share((vocabulary + LANES - 1) / LANES),
                [&](size_t t, size_t o, lanes y) {
