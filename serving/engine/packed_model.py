@@ -2,6 +2,7 @@
 matrix, and what an adapter does not touch is shared with the other generations."""
 
 import ctypes
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,20 +91,22 @@ def pack_model(
     model: Any,
     shape: LlamaShape,
     shared: dict[str, Projection],
-    touched: frozenset[str],
+    merged: Mapping[str, torch.Tensor],
     kernels: ctypes.CDLL | None = None,
 ) -> PackedModel:
-    """Pack a merged model of `shape`. Matrices of which no part is named in `touched` are taken from `shared`, or put
-    there."""
+    """Pack a model of `shape` with the weights of some layers (path → weight) replaced. Matrices of which no part is
+    replaced are taken from `shared`, or put there."""
     embedding = model.model.embed_tokens.weight.detach()
     if not fits_kernels(shape, embedding.dtype):
         kernels = None
 
     def project(key: str, paths: tuple[str, ...]) -> Projection:
-        own = not touched.isdisjoint(paths)
+        own = not merged.keys().isdisjoint(paths)
         if not own and key in shared:
             return shared[key]
-        weights, biases = _parts([model.get_submodule(path) for path in paths])
+        linears = [model.get_submodule(path) for path in paths]
+        weights = [merged.get(path, linear.weight.detach()) for path, linear in zip(paths, linears, strict=True)]
+        biases = _biases(linears, weights)
         packed = blocked = None
         if kernels is None or has_amx():
             packed = PackedLinear(torch.cat(weights), None if biases is None else torch.cat(biases))
@@ -141,12 +144,11 @@ def pack_model(
     )
 
 
-def _parts(linears: list[Any]) -> tuple[list[torch.Tensor], list[torch.Tensor] | None]:
-    """Weights and biases to be fused; zeros stand for the bias that one lacks, None for all where none has any."""
-    weights = [linear.weight.detach() for linear in linears]
+def _biases(linears: list[Any], weights: list[torch.Tensor]) -> list[torch.Tensor] | None:
+    """Biases to be fused; zeros stand for the bias that one lacks, None for all where none has any."""
     if all(linear.bias is None for linear in linears):
-        return weights, None
-    return weights, [
+        return None
+    return [
         weight.new_zeros(len(weight)) if linear.bias is None else linear.bias.detach()
         for linear, weight in zip(linears, weights, strict=True)
     ]
