@@ -177,16 +177,16 @@ class GenerationBatch:
 
     def _leave(self) -> None:
         """End the replies that are done."""
-        staying = []
-        for row in self.rows:
-            reason = self._finish_reason(row)
-            if reason is None:
-                staying.append(row)
-                continue
+        ended = [(row, reason) for row in self.rows if (reason := self._finish_reason(row)) is not None]
+        if not ended:
+            return
+        # Out of the batch before its reader hears of it: who has read the end finds the place free.
+        gone = {id(row) for row, _ in ended}
+        self.rows[:] = [row for row in self.rows if id(row) not in gone]
+        for row, reason in ended:
             if row.cache_row is not None:
                 self._cache.release(row.cache_row)
             end_row(row, reason, self.policy)
-        self.rows[:] = staying
 
     def _finish_reason(self, row: Row) -> FinishReason | None:
         if row.cancelled:
