@@ -113,12 +113,13 @@ def main() -> None:
         (ours(options.rate, options.seconds), bare(options.rate, options.seconds, free_port()))
         for _ in range(options.repeats)
     ]
-    half_ms, most_ms = ([statistics.median(run[who][place] for run in runs) for who in (0, 1)] for place in (0, 1))
+    our_half, our_most = (statistics.median(run[0][place] for run in runs) for place in (0, 1))
+    bare_half, bare_most = (statistics.median(run[1][place] for run in runs) for place in (0, 1))
     report(
         "gateway",
         [
-            Row(f"half of the replies at {options.rate}/s within", *half_ms, unit="ms"),
-            Row(f"99 % of the replies at {options.rate}/s within", *most_ms, unit="ms"),
+            Row(f"half of the replies at {options.rate}/s within", our_half, bare_half, unit="ms"),
+            Row(f"99 % of the replies at {options.rate}/s within", our_most, bare_most, unit="ms"),
         ],
         "POST /v1/chat/completions with an engine that answers at once; each reply's row is on disk before its answer. "
         "Open loop, client on the same machine, times from when a request was due. Peer: a bare FastAPI route that "

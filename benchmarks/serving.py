@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -82,11 +83,11 @@ class Ours:
     """The embedded engine; a fresh one each time, so that no run finds the prompts of another in the cache."""
 
     def __init__(self, model: Path, policy: PolicyRef, dtype: str, threads: int) -> None:
-        self._open = lambda rows: open_engine(model, policy, dtype=dtype, threads=threads, rows=rows)
+        self._open = partial(open_engine, model, policy, dtype=dtype, threads=threads)
 
     def under_load(self, prompts: Prompts, streams: int, tokens: int) -> Load:
         """See Server."""
-        engine = self._open(max(streams, 4))
+        engine = self._open(rows=max(streams, 4))
         try:
             under_load(engine, prompts[:1], 1, 8)  # the first step builds the kernels and reserves the cache
             return under_load(engine, prompts, streams, tokens)
@@ -121,10 +122,10 @@ def machine_limits(threads: int, dtype: torch.dtype) -> tuple[float, float]:
     left, right = torch.randn(2048, 2048, dtype=dtype), torch.randn(2048, 2048, dtype=dtype)
     for _ in range(5):
         began_at = time.perf_counter()
-        block.sum()
+        torch.sum(block)
         reads.append(block.nbytes / (time.perf_counter() - began_at) / 1e9)
         began_at = time.perf_counter()
-        left @ right
+        torch.mm(left, right)
         products.append(2 * 2048**3 / (time.perf_counter() - began_at) / 1e9)
     return max(reads), max(products)
 
@@ -137,7 +138,10 @@ def percentile(values: list[float], share: float) -> float:
 @contextmanager
 def at_work(server: Server, pause: dict[int, Callable[[bool], None]]) -> Iterator[None]:
     """Let a server that is a process of its own run only while it is asked."""
-    wake = pause.get(id(server), lambda awake: None)
+    wake = pause.get(id(server))
+    if wake is None:
+        yield
+        return
     wake(True)
     try:
         yield
@@ -214,19 +218,17 @@ def measure(options: argparse.Namespace, wanted: list[str], work: Path, parts: E
     counts = [int(count) for count in options.streams.split(",")]
     torch.set_num_threads(options.threads)
     loads: dict[tuple[str, int], list[Load]] = {}
-    for repeat in range(options.repeats + 1):  # the first is thrown away
+    for repeat in range(options.repeats + 1):
         for streams in counts:
             prompts = prompts_of(model, streams * options.replies, seed=1000 * options.seed + 10 * repeat + streams)
             for name, server in servers.items():
                 with at_work(server, pause):
+                    if repeat == 0:  # compiles, reserves and fills what each needs, and is thrown away
+                        server.under_load(prompts[:streams], streams, 8)
+                        continue
                     load = server.under_load(prompts, streams, options.tokens)
-                print(
-                    f"{'warm-up' if repeat == 0 else f'{repeat}/{options.repeats}'} {name} at {streams}: "
-                    f"{load.tokens_per_s:.0f} tok/s",
-                    file=sys.stderr,
-                )
-                if repeat:
-                    loads.setdefault((name, streams), []).append(load)
+                print(f"{repeat}/{options.repeats} {name} at {streams}: {load.tokens_per_s:.0f} tok/s", file=sys.stderr)
+                loads.setdefault((name, streams), []).append(load)
     read_gb_s, product_gflops = machine_limits(options.threads, dtype)
     rows = rows_of(loads, counts, wanted)
     rows += limit_rows(loads, counts, model, dtype, read_gb_s, product_gflops)
@@ -235,30 +237,31 @@ def measure(options: argparse.Namespace, wanted: list[str], work: Path, parts: E
         rows,
         f"SmolLM2-135M-Instruct, {str(dtype).removeprefix('torch.')}, a rank-8 adapter, {options.threads} threads; "
         f"greedy replies of {options.tokens} tokens to prompts of {PROMPT_TOKENS}, prompts included in the time; each "
-        f"stream asks {options.replies} times in a row. Median of {options.repeats} interleaved runs after one that is "
-        "not counted. generate draws batch by batch: its caller sees nothing before the batch ends, its first token is "
-        "that of a batch that draws no other.",
+        f"stream asks {options.replies} times in a row. Median of {options.repeats} interleaved runs after a short "
+        "one that is not counted. generate draws batch by batch: its caller sees nothing before the batch ends; its "
+        "first token is that of a batch that draws no other.",
         seed=options.seed,
     )
 
 
 def rows_of(loads: dict[tuple[str, int], list[Load]], counts: list[int], peers: list[str]) -> list[Row]:
     """Tokens a second against each peer, then first tokens."""
+
+    def speed(name: str, streams: int) -> float:
+        return statistics.median(load.tokens_per_s for load in loads[name, streams])
+
+    def first_ms(name: str, streams: int) -> float:
+        return statistics.median(1000 * percentile(load.first_token_s, 0.95) for load in loads[name, streams])
+
     rows = []
-    for streams in counts:
-        ours = statistics.median(load.tokens_per_s for load in loads["ours", streams])
-        for name in peers or [None]:
-            case = f"{streams} stream{'s' if streams > 1 else ''}"
-            theirs = None if name is None else statistics.median(load.tokens_per_s for load in loads[name, streams])
-            rows.append(Row(f"{case}; {PEERS[name]}" if name else case, ours, theirs, unit="tok/s"))
-    for streams in counts:
-        ours = statistics.median(1000 * percentile(load.first_token_s, 0.95) for load in loads["ours", streams])
-        for name in peers or [None]:
-            case = f"first token (p95) of {streams}"
-            theirs = None
-            if name is not None:
-                theirs = statistics.median(1000 * percentile(load.first_token_s, 0.95) for load in loads[name, streams])
-            rows.append(Row(f"{case}; {PEERS[name]}" if name else case, ours, theirs, unit="ms"))
+    for said, unit, value in (("{} streams", "tok/s", speed), ("first token (p95) at {} streams", "ms", first_ms)):
+        for streams in counts:
+            case = said.format(streams) if streams > 1 else said.format(streams).removesuffix("s")
+            rows += [
+                Row(f"{case}; {PEERS[name]}", value("ours", streams), value(name, streams), unit=unit) for name in peers
+            ]
+            if not peers:
+                rows.append(Row(case, value("ours", streams), unit=unit))
     return rows
 
 

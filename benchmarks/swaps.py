@@ -195,8 +195,8 @@ def measure(options: argparse.Namespace, model: Path, work: Path) -> None:
         "swaps",
         rows,
         f"{options.swaps} swaps between rank-8 adapters of SmolLM2-135M-Instruct under {options.streams} streams, "
-        f"{len(swapping.gaps_s):,} waits; a pointer moved in SQLite, weights built beside, every second swap rolled back. "
-        f"Peer: the same streams without swaps, right after. {WARM_SWAPS} swaps before are not "
+        f"{len(swapping.gaps_s):,} waits; a pointer moved in SQLite, weights built beside; every second one is a "
+        f"rollback. Peer: the same streams without swaps, right after. {WARM_SWAPS} swaps before are not "
         "counted.",
         seed=options.seed,
     )
