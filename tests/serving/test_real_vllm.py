@@ -1,8 +1,8 @@
 """The engine against a real vLLM server on this machine's processor: chat, stream, cancel, swap under load, restart.
 
 Needs a Python that has vLLM: THUMBWISE_TEST_VLLM_PYTHON names it, or it stands in .vllm/ of this checkout. vLLM has an
-environment of its own because it pins other versions of transformers and fastapi than ours; docs/vllm.md says how one
-is made. The model is the bundled one: the tiny model's heads are narrower than vLLM's kernels take.
+environment of its own because it pins other versions of transformers and fastapi than ours; `make vllm` makes
+one. The model is the bundled one: the tiny model's heads are narrower than vLLM's kernels take.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import torch
 from benchmarks._adapters_made import sealed_policy
 from benchmarks._vllm_server import PYTHON_VARIABLE, START_LIMIT_S, VllmServer, free_port, python_with_vllm, view_of
 from feedback_store.records import Sampling
-from serving.engine import PolicyRef, ReplyEnd, ReplyRequest
+from serving.engine import PolicyRef, ReplyEnd, ReplyRequest, VersionNotServed
 from serving.engine.base_model import load_model
 from serving.engine.bundled_model import ensure_bundled_model
 from serving.engine.vllm.base import GatewayBase
@@ -37,7 +37,7 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif(
         PYTHON is None,
-        reason=f"no Python with vLLM: neither {PYTHON_VARIABLE} nor .vllm/ names one (scripts/vllm.sh makes it)",
+        reason=f"no Python with vLLM: neither {PYTHON_VARIABLE} nor .vllm/ names one (`make vllm` makes it)",
     ),
 ]
 
@@ -80,6 +80,12 @@ def engine(replica: VllmServer, model_dir: Path) -> Iterator[VllmEngine]:
         yield engine
     finally:
         engine.close(10)
+
+
+async def last_of(engine: VllmEngine, request: ReplyRequest) -> ReplyEnd:
+    last = [item async for item in engine.start(request)][-1]
+    assert isinstance(last, ReplyEnd)
+    return last
 
 
 def prompt_of(engine: VllmEngine, question: str) -> tuple[int, ...]:
@@ -160,6 +166,29 @@ async def test_no_reply_is_of_two_policies_when_versions_are_swapped_under_load(
         assert end.token_ids[:4] == undisturbed[end.policy.version, question][:4]
     same = sum(end.token_ids == undisturbed[end.policy.version, question] for question, end in ends)
     assert same >= 0.9 * len(ends)
+
+
+async def test_a_canary_answers_beside_the_live_version_each_by_its_own_weights(
+    engine: VllmEngine, policies: tuple[PolicyRef, PolicyRef]
+) -> None:
+    prompt = prompt_of(engine, QUESTIONS[1])
+    alone: dict[int, tuple[int, ...]] = {}
+    for policy in policies:
+        await asyncio.to_thread(engine.load, policy)
+        engine.make_live(policy.version)
+        alone[policy.version] = (await read(engine, prompt))[1].token_ids
+    assert alone[2] != alone[3]
+    await asyncio.to_thread(engine.load, policies[0])
+    engine.make_live(2, canary=3)
+    ends = await asyncio.gather(
+        *(last_of(engine, ReplyRequest(prompt, GREEDY, version=version)) for version in (None, 3) * 4)
+    )
+    assert [end.policy.version for end in ends] == [2, 3] * 4
+    for end in ends:
+        assert end.token_ids[:4] == alone[end.policy.version][:4]
+    engine.make_live(2)
+    with pytest.raises(VersionNotServed):
+        engine.start(ReplyRequest(prompt, GREEDY, version=3))
 
 
 async def test_a_retired_adapter_leaves_the_server(
