@@ -1,4 +1,4 @@
-"""Write docs/measured.md from benchmarks/results/*.json, and the few figures of it that README.md shows between its marks.
+"""Write docs/measured.md from benchmarks/results/*.json, and the figures of it that README.md shows between its marks.
 
 No figure in either is typed by hand: `make bench` and `make docs` run this, and tests/house holds both to be what the
 results say.
@@ -16,7 +16,12 @@ MEASURED = ROOT / "docs" / "measured.md"
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
 HEADLINES = {
-    "loop": ("votes, mean of 3 seeds", "shuffled, seed 0: win rate", "inverted, seed 0: win rate", "votes, seed 0: time"),
+    "loop": (
+        "votes, mean of 3 seeds",
+        "shuffled, seed 0: win rate",
+        "inverted, seed 0: win rate",
+        "votes, seed 0: time",
+    ),
     "serving": (
         "1 stream; transformers generate, adapter merged",
         "16 streams; transformers generate, adapter merged",
@@ -33,8 +38,8 @@ HEADLINES = {
 """What README.md shows of each benchmark: rows whose case begins so."""
 ABOUT = """# Measured
 
-Every table is written by `make bench-NAME` on the machine that it names; [../benchmarks/README.md](../benchmarks/README.md)
-says by which rules. Where there is a peer, it ran in the same minutes on the same machine. What was tried and did not
+Every table is written by `make bench-NAME` on the machine that it names, by the rules of
+[../benchmarks/README.md](../benchmarks/README.md). Where there is a peer, it ran in the same minutes on the same machine. What was tried and did not
 work is in [log.md](log.md).
 """
 
