@@ -39,8 +39,8 @@ HEADLINES = {
 ABOUT = """# Measured
 
 Every table is written by `make bench-NAME` on the machine that it names, by the rules of
-[../benchmarks/README.md](../benchmarks/README.md). Where there is a peer, it ran in the same minutes on the same machine. What was tried and did not
-work is in [log.md](log.md).
+[../benchmarks/README.md](../benchmarks/README.md). Where there is a peer, it ran in the same minutes on the same machine.
+What was tried and did not work is in [log.md](log.md).
 """
 
 
