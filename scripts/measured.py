@@ -39,7 +39,7 @@ HEADLINES = {
 ABOUT = """# Measured
 
 Every table is written by `make bench-NAME` on the machine that it names, by the rules of
-[../benchmarks/README.md](../benchmarks/README.md). Where there is a peer, it ran in the same minutes on the same machine.
+[../benchmarks/README.md](../benchmarks/README.md). Where there is a peer, it ran in the same minutes beside us.
 What was tried and did not work is in [log.md](log.md).
 """
 
