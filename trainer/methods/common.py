@@ -157,7 +157,7 @@ def trainer_arguments(job: Job, folder: Path, policies: Policies, rows: int) -> 
         "per_device_train_batch_size": training.batch_size,
         "num_train_epochs": 1,
         "train_sampling_strategy": "sequential",
-        "learning_rate": training.continued_learning_rate if policies.live_has_adapter else training.learning_rate,
+        "learning_rate": training.continued_learning_rate if policies.continues else training.learning_rate,
         "lr_scheduler_type": "linear",
         "warmup_steps": math.ceil(steps * training.warmup_share),
         "max_grad_norm": training.max_gradient_norm,

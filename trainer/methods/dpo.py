@@ -10,7 +10,8 @@ is the plain loss over right ones. `chosen_likelihood_weight` adds that multiple
 negative log-likelihood (Pang et al. 2024, arXiv:2404.19733, equation 1): plain DPO here lowered the probability of both
 replies and ended in very short ones (17 % under 3 words), the added term held it off (3 %).
 
-The reference is the live policy, whose log-probs were stored when it wrote the replies (see reference.py).
+The reference is what the candidate began as, mostly the live policy, whose log-probs were stored when it wrote the
+replies (see reference.py).
 An anchor to it is added to the loss (see PreparedRows in common.py).
 """
 
@@ -51,7 +52,11 @@ def train_dpo(policies: Policies, rows: list[PairRow], job: Job, folder: Path, e
     kept = [rows[place] for place in places]
     chosen, rejected = [both[place][0] for place in places], [both[place][1] for place in places]
     reference, stored = reference_logprobs(
-        policies, chosen + rejected, [row.chosen for row in kept] + [row.rejected for row in kept], job.live_version
+        policies,
+        chosen + rejected,
+        [row.chosen for row in kept] + [row.rejected for row in kept],
+        job.live_version,
+        policies.reference,
     )
     order = stratified_order([True] * len(kept), training.epochs, job.seed)
     columns: dict[str, list[Any]] = {

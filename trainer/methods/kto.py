@@ -10,7 +10,8 @@ equation 7, unpaired). trl estimates z₀ from mismatched pairs of a batch and c
 was 0 in nearly every batch, and it costs two more forward passes.
 
 λ balance the two kinds (equation 8): λ_D·n_D : λ_U·n_U = 1 : 1, changing only the rarer kind's weight, up to a cap.
-The reference is the live policy, whose log-probs were stored when it wrote the replies (see reference.py).
+The reference is what the candidate began as, mostly the live policy, whose log-probs were stored when it wrote the
+replies (see reference.py).
 An anchor to it is added to the loss (see PreparedRows in common.py).
 """
 
@@ -48,7 +49,9 @@ def train_kto(policies: Policies, rows: list[VoteRow], job: Job, folder: Path, e
     sequences = [policies.encoder.encode(row.messages, row.reply) for row in rows]
     places = fitting([[sequence] for sequence in sequences], job.training.max_tokens)
     kept, encoded = [rows[place] for place in places], [sequences[place] for place in places]
-    reference, stored = reference_logprobs(policies, encoded, [row.reply for row in kept], job.live_version)
+    reference, stored = reference_logprobs(
+        policies, encoded, [row.reply for row in kept], job.live_version, policies.reference
+    )
     labels = [row.up for row in kept]
     desirable, undesirable = class_weights(sum(labels), len(labels) - sum(labels), job.training.max_class_weight)
     order = stratified_order(labels, job.training.epochs, job.seed)
@@ -62,7 +65,7 @@ def train_kto(policies: Policies, rows: list[VoteRow], job: Job, folder: Path, e
     if job.training.kto_loss == "kto":
         mismatched = _mismatched([encoded[place] for place in order], job.training.batch_size)
         columns["KL_completion_ids"] = [list(sequence.completion_ids) for sequence in mismatched]
-        with policies.use("live") as model:
+        with policies.use(policies.reference) as model:
             columns["ref_KL_logps"] = summed_logprobs(model, mismatched)
 
     watch = Watch(folder, emit, estimates_kl=job.training.kto_loss == "kto")
