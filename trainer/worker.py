@@ -14,16 +14,19 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from trainer.events import Emit, EventWriter
 from trainer.job import (
     CANCEL_FILE,
     HELD_OUT_FILE,
+    ROLLOUTS_FILE,
     SEALED_FILE,
     TRAIN_FILE,
+    ExampleRow,
     Job,
     PairRow,
+    Row,
     VoteRow,
     read_job,
     read_prompts,
@@ -31,6 +34,7 @@ from trainer.job import (
 )
 
 if TYPE_CHECKING:
+    from trainer.drawing import Draw
     from trainer.policies import Policies
 
 
@@ -61,12 +65,15 @@ def yield_to_others(niceness: int) -> None:
 
 def run_round(folder: Path, job: Job, emit: Emit) -> int:
     """Train, seal and gate; every failure becomes one `failed` event with its reason."""
-    from trainer.methods.common import Cancelled
+    from trainer.methods.common import BelowBar, Cancelled
 
     try:
         _run(folder, job, emit)
     except Cancelled:
         emit("cancelled")
+        return 0
+    except BelowBar as refusal:
+        emit("refused", reason=str(refusal))
         return 0
     except MemoryError:
         traceback.print_exc()
@@ -89,8 +96,23 @@ def _run(folder: Path, job: Job, emit: Emit) -> None:
 
     if job.training.threads:
         torch.set_num_threads(job.training.threads)
+
+    def stop_when_cancelled() -> None:
+        if (folder / CANCEL_FILE).exists():
+            raise Cancelled
+
     sealed_file = folder / SEALED_FILE
-    train = read_rows(folder, TRAIN_FILE)
+    train, held_out = read_rows(folder, TRAIN_FILE), read_rows(folder, HELD_OUT_FILE)
+    held_pairs = [row for row in held_out if isinstance(row, PairRow)]
+    draw = engine_draw(job, stop_when_cancelled)
+    if job.method == "reward":
+        from trainer.methods.rewarded import make_reward_model
+
+        emit("state", state="training", detail={"rows": len(train), "method": job.method, "doing": "loading"})
+        pairs = [row for row in train if isinstance(row, PairRow)]
+        _, made = make_reward_model(Policies.open(job), pairs, held_pairs, job, folder, emit)
+        emit("done", metrics=made["metrics"])
+        return
     if sealed_file.exists():
         sealed = json.loads(sealed_file.read_text(encoding="utf-8"))
         emit("state", state="gating", detail={"doing": "resuming"})
@@ -98,24 +120,19 @@ def _run(folder: Path, job: Job, emit: Emit) -> None:
     else:
         emit("state", state="training", detail={"rows": len(train), "method": job.method, "doing": "loading"})
         policies = Policies.open(job)
-        metrics = train_candidate(policies, train, job, folder, emit)
+        metrics = train_candidate(policies, train, job, folder, emit, held_pairs, draw)
         sealed = {"adapter_sha256": seal(policies, job, folder), "metrics": metrics}
         _write_whole(sealed_file, json.dumps(sealed))
     emit("sealed", adapter_sha256=sealed["adapter_sha256"], metrics=sealed["metrics"])
-
-    def stop_when_cancelled() -> None:
-        if (folder / CANCEL_FILE).exists():
-            raise Cancelled
-
     stop_when_cancelled()
     report = run_gate(
         policies,
         job,
         sealed["adapter_sha256"],
         train=train,
-        held_out=read_rows(folder, HELD_OUT_FILE),
+        held_out=held_out,
         prompts=read_prompts(folder),
-        draw=engine_draw(job, stop_when_cancelled),
+        draw=draw,
         emit=emit,
     )
     emit("gate", report=report)
@@ -123,16 +140,32 @@ def _run(folder: Path, job: Job, emit: Emit) -> None:
 
 
 def train_candidate(
-    policies: "Policies", rows: list[VoteRow | PairRow], job: Job, folder: Path, emit: Emit
-) -> dict[str, float]:
-    """Train by the job's method; return its counts and last metrics."""
+    policies: "Policies",
+    rows: list[Row],
+    job: Job,
+    folder: Path,
+    emit: Emit,
+    held_out: list[PairRow],
+    draw: "Draw",
+) -> dict[str, Any]:
+    """Train by the job's method; return its counts and last metrics. Raises BelowBar for a reward model too weak to
+    train a policy with."""
     if job.method == "kto":
         from trainer.methods.kto import train_kto
 
         return train_kto(policies, [row for row in rows if isinstance(row, VoteRow)], job, folder, emit)
-    from trainer.methods.dpo import train_dpo
+    if job.method == "sft":
+        from trainer.methods.sft import train_sft
 
-    return train_dpo(policies, [row for row in rows if isinstance(row, PairRow)], job, folder, emit)
+        return train_sft(policies, [row for row in rows if isinstance(row, ExampleRow)], job, folder, emit)
+    pairs = [row for row in rows if isinstance(row, PairRow)]
+    if job.method == "dpo":
+        from trainer.methods.dpo import train_dpo
+
+        return train_dpo(policies, pairs, job, folder, emit)
+    from trainer.methods.rewarded import train_rewarded
+
+    return train_rewarded(policies, pairs, held_out, read_prompts(folder, ROLLOUTS_FILE), job, folder, emit, draw)
 
 
 def seal(policies: "Policies", job: Job, folder: Path) -> str:

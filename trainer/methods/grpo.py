@@ -55,7 +55,7 @@ class Grpo:
         assert self._rollout is not None, "prepare comes before loss"
         lengths = [len(self._rollout.old[place]) for place in places]
         losses, ratios, clipped = [], [], []
-        for place, new in zip(places, new_T.split(lengths), strict=True):
+        for place, new in zip(places, torch.split(new_T, lengths), strict=True):
             old = self._rollout.old[place].to(new.device)
             held = self._kl_weight * k3(new, self._rollout.reference[place].to(new.device)).mean()
             if self._settings.ratio == "sequence":

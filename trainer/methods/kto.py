@@ -26,6 +26,7 @@ from trainer.events import Emit
 from trainer.job import Job, VoteRow
 from trainer.methods.common import (
     PreparedRows,
+    Resume,
     Watch,
     class_weights,
     fitting,
@@ -44,8 +45,8 @@ class _Trainer(PreparedRows, KTOTrainer):
 
 
 def train_kto(policies: Policies, rows: list[VoteRow], job: Job, folder: Path, emit: Emit) -> dict[str, float]:
-    """Train the candidate's adapter on votes; return counts and last metrics. Raises Cancelled, Diverged,
-    NothingToTrainOn."""
+    """Train the candidate's adapter on votes; return counts and last metrics. Goes on from the checkpoints in `folder`.
+    Raises Cancelled, Diverged, NothingToTrainOn."""
     sequences = [policies.encoder.encode(row.messages, row.reply) for row in rows]
     places = fitting([[sequence] for sequence in sequences], job.training.max_tokens)
     kept, encoded = [rows[place] for place in places], [sequences[place] for place in places]
@@ -68,23 +69,26 @@ def train_kto(policies: Policies, rows: list[VoteRow], job: Job, folder: Path, e
         with policies.use(policies.reference) as model:
             columns["ref_KL_logps"] = summed_logprobs(model, mismatched)
 
-    watch = Watch(folder, emit, estimates_kl=job.training.kto_loss == "kto")
-    trainer = _Trainer(
-        model=policies.model,
-        args=KTOConfig(
-            loss_type=job.training.kto_loss,
-            desirable_weight=desirable,
-            undesirable_weight=undesirable,
-            **trainer_arguments(job, folder, policies, len(order)),
-        ),
-        train_dataset=Dataset.from_dict(columns),
-        processing_class=policies.tokenizer,
-        callbacks=[watch],
-    )
-    trainer.anchor = job.training.anchor
-    trainer.plain_weight = job.training.plain_text_weight
-    trainer.plain_rows = plain_rows([encoded[place] for place in order], policies.tokenizer)
-    run(trainer)
+    resume = Resume(folder, job.training.checkpoint_every)
+    estimates = job.training.kto_loss == "kto"
+    watch = Watch(folder, emit, estimates_kl=estimates, steps_done=resume.steps_done)
+    plain = plain_rows([encoded[place] for place in order], policies.tokenizer)
+
+    def make_trainer(dataset: Dataset) -> Any:
+        return _Trainer(
+            model=policies.model,
+            args=KTOConfig(
+                loss_type=job.training.kto_loss,
+                desirable_weight=desirable,
+                undesirable_weight=undesirable,
+                **trainer_arguments(job, folder, policies, len(order)),
+            ),
+            train_dataset=dataset,
+            processing_class=policies.tokenizer,
+            callbacks=[watch],
+        )
+
+    steps = run(make_trainer, columns, plain, job, policies, resume, watch)
     return {
         "rows": len(kept),
         "rows_up": sum(labels),
@@ -92,8 +96,8 @@ def train_kto(policies: Policies, rows: list[VoteRow], job: Job, folder: Path, e
         "reference_logprobs_stored": stored,
         "desirable_weight": desirable,
         "undesirable_weight": undesirable,
-        "steps": trainer.state.global_step,
-        **watch.last_values,
+        "steps": steps,
+        **(watch.last_values or resume.last_values),
     }
 
 

@@ -87,7 +87,7 @@ class Ppo:
         states = torch.cat(rollout.states)
         place = torch.cat([torch.arange(length, dtype=torch.float32) for length in lengths])
         with torch.no_grad():
-            values = self.value(states, place).split(lengths)
+            values = torch.split(self.value(states, place), lengths)
         advantages, targets = [], []
         for number, own in enumerate(values):
             rewards_T = token_rewards(rollout.old[number], rollout.reference[number], rewards_N[number], kl_weight)
@@ -95,7 +95,7 @@ class Ppo:
             advantages.append(advantage_T)
             targets.append(advantage_T + own)
         self._old = rollout.old
-        self._advantages = list(whiten(torch.cat(advantages)).split(lengths))
+        self._advantages = list(torch.split(whiten(torch.cat(advantages)), lengths))
         target, before = torch.cat(targets), torch.cat(values)
         explained = 1 - float((target - before).var() / target.var().clamp(min=1e-8))
         for _ in range(_VALUE_STEPS):

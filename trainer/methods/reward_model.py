@@ -32,11 +32,12 @@ import torch
 from feedback_store.records import Message
 from trainer.encoding import Encoded
 from trainer.events import Emit
-from trainer.job import Job, PairRow, ReplyText
+from trainer.job import CHECKPOINTS_DIR, Job, PairRow, ReplyText
 from trainer.methods.common import fitting
 from trainer.methods.forward import batch_of, hidden_states, shortest_first
-from trainer.methods.steps import Optimiser, bucketed_batches, train_batches
+from trainer.methods.steps import Optimiser, bucketed_batches, load_weights, train_batches
 from trainer.policies import Policies, lora_config
+from trainer.sealed_reward import RewardRefused, read_reward, seal_reward
 
 ADAPTER = "reward"
 _SCORE_BATCH = 8
@@ -71,6 +72,36 @@ class RewardModel:
         torch.nn.init.zeros_(self.head.bias)
         model.eval()
 
+    @property
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """The adapter's matrices, by their names in the model."""
+        return {name: found for name, found in self._policies.model.named_parameters() if f".{ADAPTER}." in name}
+
+    def seal(self, job: Job, report: dict[str, Any]) -> str:
+        """Seal it beside the adapters; return its hash."""
+        lora = {"rank": job.lora.rank, "alpha": job.lora.alpha, "upper_layers": job.lora.upper_layers}
+        return seal_reward(
+            rewards_dir(job),
+            dict(self.parameters),
+            self.head.state_dict(),
+            {**lora, "dimensions": list(self.weights)},
+            {"base_model": job.base_model, "round_id": job.round_id, "weights": self.weights, "report": report},
+        )
+
+    def load(self, job: Job, sha256: str) -> None:
+        """Take up a sealed one of the same shape. Raises RewardRefused."""
+        adapter, head, _ = read_reward(rewards_dir(job) / sha256, sha256, job.base_model)
+        own = self.parameters
+        odd = sorted(set(own) ^ set(adapter))
+        odd = odd or [name for name, found in own.items() if found.shape != adapter[name].shape]
+        odd = odd or ([] if self.head.weight.shape == head["weight"].shape else ["the head"])
+        if odd:
+            raise RewardRefused(
+                f"reward model {sha256[:12]} has another shape at {odd[0]!r}: train one with these settings"
+            )
+        load_weights(own, adapter)
+        self.head.load_state_dict(head)
+
     @contextmanager
     def active(self) -> Iterator[Any]:
         """Make its adapter the one that the yielded model computes with, and trains; afterwards the candidate's is
@@ -102,6 +133,11 @@ class RewardModel:
             for places in shortest_first(sequences, _SCORE_BATCH):
                 found[places] = self.dimensions(model, [sequences[place] for place in places]).cpu()
         return found
+
+
+def rewards_dir(job: Job) -> Path:
+    """Where sealed reward models are: beside the sealed adapters."""
+    return Path(job.adapters_dir).parent / "rewards"
 
 
 def plackett_luce_loss(rewards_K: torch.Tensor, decided: int) -> torch.Tensor:
@@ -156,10 +192,9 @@ def train_reward_model(
     batches = bucketed_batches(lengths, settings.epochs, settings.batch_size, job.seed)
     loss_of_ranking = plackett_luce_loss if settings.rankings == "plackett_luce" else all_pairs_loss
     with model.active() as active:
-        adapter = {name: parameter for name, parameter in active.named_parameters() if f".{ADAPTER}." in name}
         head = {f"head.{name}": parameter for name, parameter in model.head.named_parameters()}
         optimiser = Optimiser(
-            [(settings.learning_rate, adapter), (settings.head_learning_rate, head)],
+            [(settings.learning_rate, model.parameters), (settings.head_learning_rate, head)],
             warmup_steps=math.ceil(len(batches) * job.training.warmup_share),
             total_steps=len(batches),
             max_norm=job.training.max_gradient_norm,
@@ -168,7 +203,7 @@ def train_reward_model(
 
         def loss_of(batch: list[int]) -> tuple[torch.Tensor, dict[str, float]]:
             found = model.dimensions(active, [sequence for place in batch for sequence in encoded[place]])
-            parts = found.split([len(encoded[place]) for place in batch])
+            parts = torch.split(found, [len(encoded[place]) for place in batch])
             scores = [part[:, rankings[place].dimension] for part, place in zip(parts, batch, strict=True)]
             losses = [loss_of_ranking(row, rankings[place].decided) for row, place in zip(scores, batch, strict=True)]
             centre = torch.stack([row.mean() ** 2 for row in scores]).mean()
@@ -181,7 +216,7 @@ def train_reward_model(
             loss_of,
             optimiser,
             folder=folder,
-            kept_in=folder / "checkpoints" / "reward",
+            kept_in=folder / CHECKPOINTS_DIR / "reward",
             every=job.training.checkpoint_every,
             emit=emit,
             prefix="reward/",
