@@ -103,8 +103,10 @@ def prompts_of(iteration: int, count: int, available: int, seed: int) -> list[in
 
 @contextmanager
 def sealed_candidate(policies: Policies, job: Job, folder: Path) -> Iterator[PolicyRef]:
-    """Seal the candidate as it is now into a folder that is removed afterwards."""
-    scratch = Path(tempfile.mkdtemp(dir=folder, prefix="rollout-"))
+    """Seal the candidate as it is now into a folder that is removed afterwards (with the round's cache, after a
+    kill)."""
+    (folder / "cache").mkdir(exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder / "cache", prefix="rollout-"))
     try:
         sha256 = seal_adapter(
             policies.save_candidate(scratch), scratch / "sealed", base_model=job.base_model, parent=None, round_id=None
