@@ -23,6 +23,7 @@ from trainer.methods.reward_model import (
     rewards_dir,
     train_reward_model,
 )
+from trainer.methods.steps import bucketed_batches
 from trainer.policies import Policies
 from trainer.sealed_reward import HEAD_FILE, RewardRefused
 
@@ -109,6 +110,19 @@ def test_pairs_of_one_act_become_its_ranking_again() -> None:
 def test_a_reason_names_the_dimension_that_a_verdict_teaches(reason: str | None, dimension: int) -> None:
     (found,) = rankings_of(ranked(1, "a", "b", reason=reason), ["helpful", "concise"])
     assert found.dimension == dimension
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(1, 9), st.sampled_from([1.0, 2.0]))
+def test_an_epoch_takes_every_comparison_once_and_those_of_a_prompt_together(
+    prompts: list[int], size: int, epochs: float
+) -> None:
+    lengths = [7 * prompt % 11 for prompt in prompts]
+    batches = bucketed_batches(lengths, prompts, epochs, size, seed=2)
+    assert sorted(place for batch in batches for place in batch) == sorted([*range(len(prompts))] * int(epochs))
+    for batch in batches:
+        for prompt in {prompts[place] for place in batch}:
+            assert sum(prompts[place] == prompt for place in batch) == prompts.count(prompt)
+    assert batches == bucketed_batches(lengths, prompts, epochs, size, seed=2)
 
 
 def test_dimensions_are_read_with_their_weights_or_refused() -> None:

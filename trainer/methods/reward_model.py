@@ -16,6 +16,9 @@ first term holds. Each act weighs the same, however many replies it orders (we d
 of four would weigh three times a verdict otherwise. `reward.centre` adds that multiple of the squared mean reward of a
 comparison (Eisenstein et al. 2023, arXiv:2312.09244, section 3), since the losses fix differences alone.
 
+All comparisons of a prompt are learnt in one step, and a reply that stands in several of them is computed once (Ouyang
+et al., section 3.5: apart, each of its passes is an epoch of its own, and they overfit).
+
 The head begins at zero: the first loss is log 2 exactly, and no reply is preferred for the head's chance values.
 """
 
@@ -189,7 +192,8 @@ def train_reward_model(
     places = fitting(encoded, job.training.max_tokens)
     rankings, encoded = [rankings[place] for place in places], [encoded[place] for place in places]
     lengths = [max(sequence.tokens for sequence in row) for row in encoded]
-    batches = bucketed_batches(lengths, settings.epochs, settings.batch_size, job.seed)
+    prompts = [row[0].prompt_ids for row in encoded]
+    batches = bucketed_batches(lengths, prompts, settings.epochs, settings.batch_size, job.seed)
     loss_of_ranking = plackett_luce_loss if settings.rankings == "plackett_luce" else all_pairs_loss
     with model.active() as active:
         head = {f"head.{name}": parameter for name, parameter in model.head.named_parameters()}
@@ -202,9 +206,12 @@ def train_reward_model(
         )
 
         def loss_of(batch: list[int]) -> tuple[torch.Tensor, dict[str, float]]:
-            found = model.dimensions(active, [sequence for place in batch for sequence in encoded[place]])
-            parts = torch.split(found, [len(encoded[place]) for place in batch])
-            scores = [part[:, rankings[place].dimension] for part, place in zip(parts, batch, strict=True)]
+            once = {sequence: None for place in batch for sequence in encoded[place]}
+            number = {sequence: turn for turn, sequence in enumerate(once)}
+            found = model.dimensions(active, list(once))
+            scores = [
+                found[[number[sequence] for sequence in encoded[place]], rankings[place].dimension] for place in batch
+            ]
             losses = [loss_of_ranking(row, rankings[place].decided) for row, place in zip(scores, batch, strict=True)]
             centre = torch.stack([row.mean() ** 2 for row in scores]).mean()
             margins = torch.stack([row[0].detach() - row[1:].detach().mean() for row in scores])

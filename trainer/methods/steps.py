@@ -8,7 +8,7 @@ the very steps of an uninterrupted one.
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,24 +107,46 @@ def load_weights(parameters: Mapping[str, torch.nn.Parameter], weights: Mapping[
 
 
 def bucketed_batches(
-    lengths: Sequence[int], epochs: float, batch_size: int, seed: int, window: int = 8
+    lengths: Sequence[int], together: Sequence[Hashable], epochs: float, batch_size: int, seed: int, window: int = 8
 ) -> list[list[int]]:
-    """Return batches of places, epoch after epoch: shuffled, then sorted by length within windows of `window` batches,
-    so that a batch holds rows of about one length and little padding; the batches of a window come in random order."""
+    """Return batches of places, epoch after epoch: shuffled, then sorted by length within windows of about `window`
+    batches, so that a batch holds rows of about one length and little padding; a window's batches come in random order.
+
+    Rows of the same `together` stay in one batch, which may grow beyond `batch_size` by them.
+    """
     generator = random.Random(seed)
+    units: dict[Hashable, list[int]] = {}
+    for place, name in enumerate(together):
+        units.setdefault(name, []).append(place)
     total = round(len(lengths) * epochs)
     found: list[list[int]] = []
     taken = 0
     while taken < total:
-        order = list(range(len(lengths)))
+        order = list(units.values())
         generator.shuffle(order)
-        order = order[: total - taken]
-        taken += len(order)
-        for start in range(0, len(order), window * batch_size):
-            part = sorted(order[start : start + window * batch_size], key=lambda place: lengths[place])
-            batches = [part[at : at + batch_size] for at in range(0, len(part), batch_size)]
-            generator.shuffle(batches)
-            found += batches
+        part: list[list[int]] = []
+        for unit in order:
+            part.append(unit)
+            taken += len(unit)
+            if sum(map(len, part)) >= window * batch_size:
+                found += _batches(part, lengths, batch_size, generator)
+                part = []
+            if taken >= total:
+                break
+        found += _batches(part, lengths, batch_size, generator)
+    return found
+
+
+def _batches(
+    units: Sequence[list[int]], lengths: Sequence[int], size: int, generator: random.Random
+) -> list[list[int]]:
+    found: list[list[int]] = [[]]
+    for unit in sorted(units, key=lambda unit: max(lengths[place] for place in unit)):
+        if len(found[-1]) >= size:
+            found.append([])
+        found[-1] += unit
+    found = [batch for batch in found if batch]
+    generator.shuffle(found)
     return found
 
 
