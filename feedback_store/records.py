@@ -164,6 +164,21 @@ class Round:
     gate_report: dict[str, Any] | None = None
     reason: str | None = None
     """Why it ended as it did, for people."""
+    attempts: int = 0
+    """Claims since it last got any further: a round that only kills its trainers is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundDue:
+    """A time at which the schedule asks for a round, settled once: waiting for an open round to end, asked, or
+    skipped (with the reason)."""
+
+    due: str
+    """Wall-clock time, like 2026-11-21T03:00."""
+    state: Literal["waiting", "asked", "skipped"]
+    round_id: int | None
+    reason: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest revision in `migrations/versions`: a database already there starts without loading alembic."""
 
 
@@ -205,12 +205,26 @@ rounds = Table(
     Column("selection", Json, nullable=False),
     Column("gate_report", Json),
     Column("reason", Text),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
     CheckConstraint(
         "state IN ('requested','selecting','training','gating','published','rejected','failed','cancelled')",
         name="state",
     ),
     CheckConstraint("(open_slot IS NULL) = (state IN ('published','rejected','failed','cancelled'))", name="open_slot"),
     sqlite_autoincrement=True,
+)
+
+round_dues = Table(
+    "round_dues",
+    metadata,
+    # The wall-clock time that the schedule names: whoever is first settles it, for every scheduler and restart.
+    Column("due", Name, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("round_id", RowId, ForeignKey("rounds.round_id"), unique=True),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    CheckConstraint("state IN ('waiting','asked','skipped')", name="state"),
+    CheckConstraint("(round_id IS NOT NULL) = (state = 'asked')", name="round"),
 )
 
 round_metrics = Table(

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from bot.web.settings import WebSettings
 from feedback_store.settings import PrivacySettings, StoreSettings
 from serving.settings import PolicySettings, ServingSettings
-from trainer.settings import GateSettings, LoraSettings, RoundSettings, TrainingSettings
+from trainer.settings import CanarySettings, GateSettings, LoraSettings, RoundSettings, TrainingSettings
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "policy": PolicySettings,
@@ -30,6 +30,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "store": StoreSettings,
     "privacy": PrivacySettings,
     "rounds": RoundSettings,
+    "canary": CanarySettings,
     "training": TrainingSettings,
     "lora": LoraSettings,
     "gate": GateSettings,
@@ -64,6 +65,7 @@ class Settings:
     serving: ServingSettings
     web: WebSettings
     rounds: RoundSettings
+    canary: CanarySettings
     training: TrainingSettings
     lora: LoraSettings
     gate: GateSettings

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from feedback_store.store import Store
 from serving.settings import PolicySettings
-from trainer.settings import GateSettings, LoraSettings, RoundSettings, TrainingSettings
+from trainer.settings import CanarySettings, GateSettings, LoraSettings, RoundSettings, TrainingSettings
 
 
 @dataclass(slots=True)
@@ -23,6 +23,7 @@ class TrainerContext:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     lora: LoraSettings = field(default_factory=LoraSettings)
     gate: GateSettings = field(default_factory=GateSettings)
+    canary: CanarySettings = field(default_factory=CanarySettings)
     prepare_version: Callable[[int], None] = lambda version: None
     """Called before a promotion: loads the version beside the live one, or raises AdapterRefused."""
     on_pointer_moved: Callable[[], None] = lambda: None

@@ -7,6 +7,9 @@
       prompts.jsonl   prompts for the gate's replies, none of them trained on
       cancel          made by whoever wants the process to stop after its present step
       sealed.json     the sealed adapter's hash and the training's metrics: from here on only the gate is left
+      gate.json       the gate's report: from here on nothing is left but to publish
+      run.lock        held by the training process (round_folder.py)
+      checkpoints/    resumable states of the training (checkpoints.py)
       adapter/        what peft saved, before it is sealed
       log.txt         the process's standard error
 
@@ -30,8 +33,10 @@ HELD_OUT_FILE = "held_out.jsonl"
 PROMPTS_FILE = "prompts.jsonl"
 CANCEL_FILE = "cancel"
 SEALED_FILE = "sealed.json"
+GATE_FILE = "gate.json"
+CHECKPOINTS_FOLDER = "checkpoints"
 LOG_FILE = "log.txt"
-_TEXT_FILES = (TRAIN_FILE, HELD_OUT_FILE, PROMPTS_FILE)
+_TEXT_FILES = (TRAIN_FILE, HELD_OUT_FILE, PROMPTS_FILE, GATE_FILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,8 @@ class Job:
     live_adapter_sha256: str | None = None
     system_prompt: str = ""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    fence: int = 0
+    """Of the claim that selected the rows; the round's row names the same, or the folder is another claim's."""
     training: TrainingSettings = field(default_factory=TrainingSettings)
     lora: LoraSettings = field(default_factory=LoraSettings)
     gate: GateSettings = field(default_factory=GateSettings)
@@ -123,7 +130,7 @@ def write_job(
     values = asdict(job)
     for section in ("training", "lora", "gate"):
         values[section] = values[section].model_dump(mode="json")
-    _write(folder / JOB_FILE, json.dumps(values, indent=1))
+    write_whole(folder / JOB_FILE, json.dumps(values, indent=1))
 
 
 def read_job(folder: Path) -> Job:
@@ -164,14 +171,17 @@ def remove_texts(folder: Path) -> None:
 
 
 def _write_lines(path: Path, rows: Iterable[VoteRow | PairRow | PromptRow]) -> None:
-    _write(path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
+    write_whole(path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is never seen half-written, for its owner alone."""
     scratch = path.with_suffix(path.suffix + ".part")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # a rename that outlives its file's content would be a half-written file after all
     scratch.replace(path)
 
 

@@ -40,6 +40,38 @@ class RoundSettings(BaseModel):
     """A round that passes its gate goes live by itself. False: it waits as a candidate for an admin."""
     lease_s: float = Field(default=60.0, gt=1)
     """How long a round whose process gave no sign of life is left alone before another may take it over."""
+    silent_s: float = Field(default=1800.0, gt=0)
+    """A training process that says nothing for this long is taken for a hung one, and its round fails."""
+    late_s: float = Field(default=3600.0, gt=0)
+    """How late a due time may still be asked for: the machine slept, or another round was open."""
+    timezone: str = ""
+    """Time zone of `schedule` and `quiet_hours`, like "Europe/Berlin". Empty: this machine's."""
+
+
+class CanarySettings(BaseModel):
+    """[canary]: whether a version that passed its gate is tried on people first, and who decides about it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the conversations that a version which passed its gate answers before it is promoted; every comparison
+    is then drawn from both. 0: it goes live at once."""
+    decide: bool = True
+    """End a canary by itself, by promotion or rollback, when the evidence says so. False: an admin decides."""
+    threshold: float = Field(default=20.0, gt=1)
+    """Evidence (an e-value) at which a canary is ended. 1 / threshold bounds the chance of doing so for nothing,
+    however often one looks: 20 is 5 %."""
+    prior: float = Field(default=12.0, gt=0)
+    """Both parameters of the beta prior over the canary's win rate: 12 looks for differences of about 10 points
+    (standard deviation 1 / (2 √(2 · prior + 1))); less looks for greater ones."""
+    min_pairs: int = Field(default=50, ge=1)
+    """Decided comparisons without which no canary is promoted, however clear they are."""
+    min_raters: int = Field(default=10, ge=1)
+    """Different raters without whose comparisons no canary is promoted."""
+    max_votes_per_rater: int = Field(default=10, ge=1)
+    """A rater's comparisons beyond this many say nothing more, so that nobody decides alone."""
+    look_every_s: float = Field(default=30.0, gt=0)
+    """How often the evidence is looked at; looking costs nothing in certainty."""
 
 
 class LoraSettings(BaseModel):

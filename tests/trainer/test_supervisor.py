@@ -53,7 +53,7 @@ def say(monkeypatch: pytest.MonkeyPatch) -> Any:
     def say(*script: Any) -> None:
         monkeypatch.setattr(ScriptedProcess, "script", script)
 
-    monkeypatch.setattr("trainer.supervisor.TrainingProcess", ScriptedProcess)
+    monkeypatch.setattr("trainer.round_run.TrainingProcess", ScriptedProcess)
     return say
 
 

@@ -100,6 +100,7 @@ def _trainer(settings: "Settings", store: "Store", base_dir: Path, base_model: s
         training=settings.training,
         lora=settings.lora,
         gate=settings.gate,
+        canary=settings.canary,
     )
 
 
