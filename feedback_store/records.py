@@ -235,3 +235,5 @@ class Deployment:
     share: float | None = None
     """The canary's share from then on. None in every other action."""
     at: datetime | None = None
+    evidence: dict[str, Any] | None = None
+    """The figures behind a move that the canary's judge made."""

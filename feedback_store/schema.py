@@ -272,6 +272,7 @@ deployments = Table(
     Column("forced", Boolean, nullable=False),
     Column("share", Float),
     Column("at", UtcTime, nullable=False),
+    Column("evidence", Json),
     CheckConstraint("action IN ('bootstrap','promote','rollback','canary','canary_stop')", name="action"),
     CheckConstraint("(share IS NOT NULL) = (action = 'canary')", name="share"),
     sqlite_autoincrement=True,

@@ -101,10 +101,12 @@ def promote(
     reason: str,
     forced: bool = False,
     expected_live: int | None = None,
+    evidence: dict[str, Any] | None = None,
 ) -> Deployment:
     """Make a version live, retire the one before it and end the canary, whichever it was.
 
     expected_live: what the caller saw as live when deciding; another one is a Conflict (stale page, double click).
+    evidence: the figures behind the move, for the log.
     forced: also a version that its gate rejected; the log then says so. Such a version needs it again every time.
     Raises Conflict, NotFound.
     """
@@ -116,7 +118,7 @@ def promote(
     rejected = _is_rejected(connection, target)
     if rejected and not forced:
         raise Conflict(f"version {version} was rejected by its gate; wanted: one that passed, or forced")
-    return _move(connection, "promote", live, version, actor=actor, reason=reason, forced=rejected)
+    return _move(connection, "promote", live, version, actor=actor, reason=reason, forced=rejected, evidence=evidence)
 
 
 def rollback(connection: Connection, *, actor: str, reason: str, expected_live: int | None = None) -> Deployment:
@@ -166,10 +168,18 @@ def start_canary(
     return _log(connection, "canary", version, live, actor=actor, reason=reason, forced=False, share=share)
 
 
-def stop_canary(connection: Connection, *, actor: str, reason: str, expected_canary: int | None = None) -> Deployment:
+def stop_canary(
+    connection: Connection,
+    *,
+    actor: str,
+    reason: str,
+    expected_canary: int | None = None,
+    evidence: dict[str, Any] | None = None,
+) -> Deployment:
     """Let the live version answer everybody again and retire the canary. It may be promoted, or tried again, later.
 
-    expected_canary: what the caller saw as the canary; another one is a Conflict. Raises Conflict when there is none.
+    expected_canary: what the caller saw as the canary; another one is a Conflict. evidence: as for `promote`.
+    Raises Conflict when there is none.
     """
     live = _live(connection)
     present = canary(connection)
@@ -181,7 +191,7 @@ def stop_canary(connection: Connection, *, actor: str, reason: str, expected_can
             f"version {version} is the canary, the caller expected {expected_canary}: look again, then decide"
         )
     _end_canary(connection)
-    return _log(connection, "canary_stop", version, live, actor=actor, reason=reason, forced=False)
+    return _log(connection, "canary_stop", version, live, actor=actor, reason=reason, forced=False, evidence=evidence)
 
 
 def canary(connection: Connection) -> Canary | None:
@@ -268,13 +278,21 @@ def _live_before(connection: Connection) -> int | None:
 
 
 def _move(
-    connection: Connection, action: str, live: int, version: int, *, actor: str, reason: str, forced: bool
+    connection: Connection,
+    action: str,
+    live: int,
+    version: int,
+    *,
+    actor: str,
+    reason: str,
+    forced: bool,
+    evidence: dict[str, Any] | None = None,
 ) -> Deployment:
     _end_canary(connection)  # first: a canary that is promoted is live afterwards, not retired
     _set_state(connection, live, "retired")
     _set_state(connection, version, "live")
     connection.execute(update(live_pointer).values(version=version, revision=live_pointer.c.revision + 1))
-    return _log(connection, action, version, live, actor=actor, reason=reason, forced=forced)
+    return _log(connection, action, version, live, actor=actor, reason=reason, forced=forced, evidence=evidence)
 
 
 def _end_canary(connection: Connection) -> None:
@@ -301,6 +319,7 @@ def _log(
     reason: str,
     forced: bool,
     share: float | None = None,
+    evidence: dict[str, Any] | None = None,
 ) -> Deployment:
     connection.execute(
         insert(deployments_table),
@@ -312,6 +331,7 @@ def _log(
             "reason": reason,
             "forced": forced,
             "share": share,
+            "evidence": evidence,
             "at": now(),
         },
     )

@@ -11,6 +11,7 @@ ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     op.add_column("rounds", sa.Column("attempts", sa.Integer(), nullable=False, server_default=sa.text("0")))
+    op.add_column("deployments", sa.Column("evidence", sa.JSON()))
     op.create_table(
         "round_dues",
         sa.Column("due", sa.String(64), nullable=False),
