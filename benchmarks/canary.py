@@ -14,7 +14,7 @@ from collections.abc import Callable
 from statistics import NormalDist
 
 from benchmarks.report import Row, report
-from trainer.canary_judge import Coins, log_evidence
+from trainer.canary_judge import Coins, log_evidence, log_limit
 from trainer.settings import CanarySettings
 
 RANDOM_VOTERS = 0.1
@@ -75,7 +75,7 @@ def main() -> None:
 
 def judge(settings: CanarySettings) -> Callable[[int, int], str | None]:
     """The judge's decision after `n` votes of which `wins` were for the canary."""
-    limit = math.log(settings.threshold)
+    limit = log_limit(settings)
     nothing = Coins(0, 0)
 
     def look(wins: int, n: int) -> str | None:

@@ -60,10 +60,10 @@ def main() -> None:
     report(
         "rounds",
         rows,
-        "Due times: two trainers over one PostgreSQL, killed, stopped beyond their lease and set back and forth in time "
-        "at random; made-up training. Kills: a round on SQLite that dies by SIGKILL at the step and is taken up by the "
-        "next trainer; counted is how many came to an end with the store, the pointer and the sealed adapters whole. "
-        "No peer: they keep no such promise.",
+        "Due times: two trainers over one PostgreSQL, killed, stopped beyond their lease and set back and forth in "
+        "time at random; made-up training. Kills: a round on SQLite that dies by SIGKILL at the step and is taken up "
+        "by the next trainer; counted is how many came to an end with the store, the pointer and the sealed adapters "
+        "whole. No peer: they keep no such promise.",
         seed=arguments.seed,
     )
 
@@ -152,9 +152,9 @@ def until_ended(store: Store, due: datetime, trainers: Trainers) -> None:
     name, deadline = due.strftime("%Y-%m-%dT%H:%M"), time.monotonic() + PATIENCE_S
     while True:
         settled = store.read(dues.get_due, name)
-        if settled is not None and settled.round_id is not None:
-            if store.read(rounds.get_round, settled.round_id).state in ROUND_ENDED:
-                return
+        asked = settled.round_id if settled is not None else None
+        if asked is not None and store.read(rounds.get_round, asked).state in ROUND_ENDED:
+            return
         if time.monotonic() > deadline:
             raise SystemExit(f"the due time {name} is stuck: {settled}")
         trainers.disturb()

@@ -74,6 +74,12 @@ def decided_pairs(pairs: Sequence[PairVote], most_per_rater: int) -> tuple[Coins
     return Coins(wins, used.total()), len(used)
 
 
+def log_limit(settings: CanarySettings) -> float:
+    """The log e-value at which either question is answered. Twice the threshold: a canary that is no different can be
+    ended wrongly in two ways, and both together must stay below 1 / threshold (it is the two-sided e-value's bound)."""
+    return math.log(2 * settings.threshold)
+
+
 def log_evidence(coins: Mapping[str, Coins], settings: CanarySettings) -> tuple[float, float]:
     """Return the log e-values of harm and of being better; `coins` by the names of `_HARM_WEIGHTS`."""
     harm = mean_log_e((weight, _log_e(coins[name], settings, "below")) for name, weight in _HARM_WEIGHTS.items())
@@ -102,18 +108,18 @@ def decide(evidence: CanaryEvidence, settings: CanarySettings) -> Decision:
         "empty": _as_dict(coins["empty"]),
         "e_harm": _finite(harm),
         "e_better": _finite(better),
-        "threshold": settings.threshold,
+        "e_needed": math.exp(log_limit(settings)),
         "needs": {"comparisons": settings.min_pairs, "raters": settings.min_raters},
     }
     said = f"won {pairs.wins} of {pairs.n} decided comparisons ({low:.0%} to {high:.0%}) by {raters} raters"
-    limit = math.log(settings.threshold)
+    limit = log_limit(settings)
     if harm > limit:
         worst = max(coins, key=lambda name: _HARM_WEIGHTS[name] * math.exp(_log_e(coins[name], settings, "below")))
         seen = said if worst == "comparisons" else f"{_WHAT[worst]} {coins[worst].wins} of {coins[worst].n} times"
         return Decision("roll_back", f"it does harm: {seen} (evidence {_shown(harm)}, wanted below "
-                        f"{settings.threshold:g})", figures)  # fmt: skip
+                        f"{math.exp(limit):g})", figures)  # fmt: skip
     if better > limit and pairs.n >= settings.min_pairs and raters >= settings.min_raters:
-        return Decision("promote", f"people prefer it: {said} (evidence {_shown(better)} of {settings.threshold:g})",
+        return Decision("promote", f"people prefer it: {said} (evidence {_shown(better)} of {math.exp(limit):g})",
                         figures)  # fmt: skip
     return Decision("hold", f"{said}: {_what_lacks(better > limit, pairs, raters, settings)}", figures)
 

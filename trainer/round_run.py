@@ -187,7 +187,7 @@ class RoundRun:
     def _train_and_gate(self) -> dict[str, Any]:
         """Run the child to its end; return its `sealed` hash, `metrics` and gate `report`.
 
-        A child that was killed goes on once more, if it had got further than the one before it.
+        A child that was killed (for memory, say) is started once more, and again whenever it has got further.
         """
         left: tuple[object, ...] | None = None
         while True:
@@ -197,20 +197,15 @@ class RoundRun:
             if {"adapter_sha256", "report", "metrics"} <= set(found):
                 return found
             now_left = self._left_by_child()
-            if not died.by_signal or now_left in (left, self._left_by_child(nothing=True)):
+            if not died.by_signal or now_left == left:
                 raise RoundStopped("failed", died.reason)
             logger.warning("training process goes on again round=%d reason=%s", self._round.round_id, died.reason)
             left = now_left
 
-    def _left_by_child(self, *, nothing: bool = False) -> tuple[object, ...]:
-        """What a killed child left to go on from (`nothing`: what one that left nothing leaves)."""
-        if nothing:
-            return (None, False, False)
-        return (
-            _latest_checkpoint(self._folder),
-            (self._folder / SEALED_FILE).exists(),
-            (self._folder / GATE_FILE).exists(),
-        )
+    def _left_by_child(self) -> tuple[object, ...]:
+        """What a killed child left to go on from."""
+        files = [(self._folder / name).exists() for name in (SEALED_FILE, GATE_FILE)]
+        return (_latest_checkpoint(self._folder), *files)
 
     def _run_child(self) -> tuple[dict[str, Any], Died]:
         end_leftover(self._folder)

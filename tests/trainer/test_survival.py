@@ -71,8 +71,7 @@ def test_a_training_process_killed_in_its_gate_is_started_again_and_does_not_tra
 class Script:
     """A training process that ends as told: with an event, or killed."""
 
-    killed_first = 0
-    leaves: str | None = None
+    leaves = 0
 
     def __init__(self, folder: Path, threads: int) -> None:
         type(self).started += 1
@@ -81,9 +80,9 @@ class Script:
     started = 0
 
     def events(self, timeout_s: float) -> list[dict[str, Any]] | None:
-        if self.leaves:
+        if self.started <= self.leaves:
             (self._folder / CHECKPOINTS_FOLDER).mkdir(exist_ok=True)
-            (self._folder / CHECKPOINTS_FOLDER / self.leaves.format(self.started)).touch()
+            (self._folder / CHECKPOINTS_FOLDER / f"step-{self.started:08d}-aa.safetensors").touch()
         return None
 
     def end(self) -> None:
@@ -96,9 +95,9 @@ class Script:
         return "the training process was killed"
 
 
-@pytest.mark.parametrize(("leaves", "starts"), [(None, 1), ("step-00000001-aa.safetensors", 2)])
-def test_a_killed_training_process_goes_on_only_from_what_it_left(
-    make_house: MakeHouse, monkeypatch: pytest.MonkeyPatch, leaves: str | None, starts: int
+@pytest.mark.parametrize(("leaves", "starts"), [(0, 2), (1, 2), (3, 4)])
+def test_a_killed_training_process_is_started_again_once_and_whenever_it_got_further(
+    make_house: MakeHouse, monkeypatch: pytest.MonkeyPatch, leaves: int, starts: int
 ) -> None:
     house = make_house()
     house.store.write(fill_with_feedback, 1)
