@@ -36,7 +36,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "gate": GateSettings,
 }
 PREFIX = "THUMBWISE_"
-SECRETS = ("ADMIN_TOKEN", "RATER_KEY", "STORE_URL")
+SECRETS = ("ADMIN_TOKEN", "RATER_KEY", "STORE_URL", "JUDGE_KEY")
 """Each may be given as THUMBWISE_NAME or, as a file's name, THUMBWISE_NAME_FILE."""
 PLACES = ("DATA", "CONFIG", "URL", "MODELS_DIR")
 """Variables of the command that are no settings: the data folder, the file, the server's URL, the models' folder."""

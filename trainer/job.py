@@ -34,7 +34,7 @@ PROMPTS_FILE = "prompts.jsonl"
 CANCEL_FILE = "cancel"
 SEALED_FILE = "sealed.json"
 GATE_FILE = "gate.json"
-CHECKPOINTS_FOLDER = "checkpoints"
+CHECKPOINTS_DIR = "checkpoints"
 LOG_FILE = "log.txt"
 _TEXT_FILES = (TRAIN_FILE, HELD_OUT_FILE, PROMPTS_FILE, GATE_FILE)
 
@@ -104,6 +104,10 @@ class Job:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     fence: int = 0
     """Of the claim that selected the rows; the round's row names the same, or the folder is another claim's."""
+    packs_dir: str = ""
+    """Folder of fetched evaluation packs; empty: ours alone."""
+    reward_alone_before: bool = False
+    """The round before raised its reward while held-out people did not agree: a second time fails the gate."""
     training: TrainingSettings = field(default_factory=TrainingSettings)
     lora: LoraSettings = field(default_factory=LoraSettings)
     gate: GateSettings = field(default_factory=GateSettings)

@@ -2,8 +2,8 @@
 
 BLEU (Papineni et al. 2002, equation 3) of a corpus: exp(min(0, 1 − r/c) + Σₙ ¼ ln pₙ), n = 1 … 4, with the counts
 pooled and 1 added to both counts of n > 1 (Lin and Och 2004), since one reply seldom shares four words in a row with
-another. ROUGE-L (Lin 2004): F1 of the longest common subsequence of words, mean over pairs. Both in [0, 1]; 1 is the same text.
-Two replies drawn from one policy share little, so the figures say something only beside that policy's own.
+another. ROUGE-L (Lin 2004): F1 of the longest common subsequence of words, mean over pairs. Both in [0, 1]; 1 is the
+same text. Two replies drawn from one policy share little, so the figures say something only beside that policy's own.
 """
 
 import math

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from feedback_store import rounds
+from feedback_store.connection import Connection
 from feedback_store.errors import Conflict, NotFound, StoreError, StoreUnavailable
 from feedback_store.records import ROUND_ENDED, Round, RoundMetric
 from serving.engine import AdapterRefused
@@ -19,9 +20,10 @@ from trainer.context import TrainerContext
 from trainer.evidence import other_prompts, read_evidence
 from trainer.failpoints import reach
 from trainer.failures import in_words
+from trainer.gate_checks import REWARD_ALONE
 from trainer.job import (
     CANCEL_FILE,
-    CHECKPOINTS_FOLDER,
+    CHECKPOINTS_DIR,
     GATE_FILE,
     JOB_FILE,
     SEALED_FILE,
@@ -31,6 +33,7 @@ from trainer.job import (
     write_job,
 )
 from trainer.lease import Lease, RoundTaken
+from trainer.pack_files import FETCHED
 from trainer.readiness import Readiness, judge_readiness
 from trainer.round_folder import RUN_LOCK, FolderBusy, end_leftover, remove_scratch, scratch_folder, take_its_name
 from trainer.selection import Usable, select, usable
@@ -43,6 +46,8 @@ _LOOK_EVERY_S = 0.25
 """How often a running child is listened to and its round looked at (is it cancelled?)."""
 _MOST_ATTEMPTS = 5
 _STORE_PATIENCE_S = 60.0
+_LOOK_BACK = 50
+"""Rounds looked through for the last one that came to its gate."""
 
 
 class RoundStopped(Exception):
@@ -150,6 +155,8 @@ class RoundRun:
             lora=lora,
             gate=gate,
             fence=self._round.fence,
+            packs_dir=str((context.data_dir / FETCHED).resolve()),
+            reward_alone_before=context.store.read(_reward_alone_before, self._round.round_id),
         )
         end_leftover(self._folder)
         remove_scratch(self._folder)
@@ -318,9 +325,18 @@ class RoundRun:
             logger.debug("lease not given up round=%d reason=%s", self._round.round_id, error)
 
 
+def _reward_alone_before(connection: Connection, round_id: int) -> bool:
+    """Whether the last round that was gated raised its reward while held-out people did not agree."""
+    for one in rounds.list_rounds(connection, _LOOK_BACK):
+        if one.round_id < round_id and one.gate_report is not None:
+            found = [check for check in one.gate_report.get("checks", ()) if check["name"] == REWARD_ALONE]
+            return any(check["outcome"] == "fail" for check in found)
+    return False
+
+
 def _latest_checkpoint(folder: Path) -> str | None:
     """The name of the newest checkpoint's file (trainer/checkpoints.py, which needs torch)."""
-    return max((path.name for path in (folder / CHECKPOINTS_FOLDER).glob("step-*")), default=None)
+    return max((path.name for path in (folder / CHECKPOINTS_DIR).rglob("step-*")), default=None)
 
 
 def tidy(context: TrainerContext, round_id: int) -> bool:
@@ -333,7 +349,7 @@ def tidy(context: TrainerContext, round_id: int) -> bool:
         return True  # another store's
     remove_texts(folder)
     remove_scratch(folder)
-    for name in ("adapter", "cache", "trl", CHECKPOINTS_FOLDER):
+    for name in ("adapter", "cache", "trl", CHECKPOINTS_DIR):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / RUN_LOCK).unlink(missing_ok=True)
     return True

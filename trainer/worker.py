@@ -129,6 +129,7 @@ def _run(folder: Path, job: Job, emit: Emit) -> None:
             prompts=read_prompts(folder),
             draw=engine_draw(job, _each(stop_when_cancelled, _sign_of_life(emit))),
             emit=emit,
+            metrics=sealed["metrics"],
         )
         write_whole(gate_file, json.dumps(report))
     emit("gate", report=report)

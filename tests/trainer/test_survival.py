@@ -16,7 +16,7 @@ from tests.trainer.parts import MakeHouse, ask, fill_with_feedback, read_round
 from tests.trainer.supervisor_program import BASE_MODEL
 from trainer import failpoints, round_folder
 from trainer.failures import in_words
-from trainer.job import CHECKPOINTS_FOLDER, Job, PromptRow, VoteRow, write_job
+from trainer.job import CHECKPOINTS_DIR, Job, PromptRow, VoteRow, write_job
 from trainer.supervisor import Supervisor
 
 
@@ -81,8 +81,8 @@ class Script:
 
     def events(self, timeout_s: float) -> list[dict[str, Any]] | None:
         if self.started <= self.leaves:
-            (self._folder / CHECKPOINTS_FOLDER).mkdir(exist_ok=True)
-            (self._folder / CHECKPOINTS_FOLDER / f"step-{self.started:08d}-aa.safetensors").touch()
+            (self._folder / CHECKPOINTS_DIR).mkdir(exist_ok=True)
+            (self._folder / CHECKPOINTS_DIR / f"step-{self.started:08d}-aa.safetensors").touch()
         return None
 
     def end(self) -> None:
@@ -108,7 +108,7 @@ def test_a_killed_training_process_is_started_again_once_and_whenever_it_got_fur
     Supervisor(house.context).run_next()
     ended = read_round(house.store, round_id)
     assert (ended.state, ended.reason, Script.started) == ("failed", "the training process was killed", starts)
-    assert not (house.context.round_folder(round_id) / CHECKPOINTS_FOLDER).exists()
+    assert not (house.context.round_folder(round_id) / CHECKPOINTS_DIR).exists()
 
 
 def test_a_training_process_that_says_nothing_is_taken_for_a_hung_one(
