@@ -26,7 +26,7 @@ def running_postgres() -> Iterator[str]:
 
     def run(program: str, *arguments: str) -> None:
         with (folder / "output").open("ab") as output:  # not a pipe: the server would inherit it and keep it open
-            command = [programs / program, "-D", data, *arguments]
+            command = [str(programs / program), "-D", str(data), *arguments]
             environment = {"PATH": os.defpath, "LC_ALL": "C"}
             subprocess.run(command, check=True, cwd=folder, env=environment, stdout=output, stderr=output, **user)
 

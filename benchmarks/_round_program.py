@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--until-ended", action="store_true")
     arguments = parser.parse_args()
     if arguments.model is None:
-        round_run.TrainingProcess = PassingProcess  # type: ignore[misc,assignment]
+        vars(round_run)["TrainingProcess"] = PassingProcess
     with Store.open(arguments.url) as store:
         context = TrainerContext(
             store,

@@ -77,6 +77,23 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Feedback that trains nothing until an operator decides: all of a rater's, or one act (`feedback_id`)."""
+
+    quarantine_id: int
+    rater_id: str
+    feedback_id: int | None
+    signal: Literal["flood", "ring", "phrase", "by_hand"]
+    reason: str
+    figures: dict[str, Any]
+    begun_by: str
+    begun_at: datetime
+    decision: Literal["released", "kept"] | None = None
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
     """A rater's conversation as a list of histories shows it: one line a conversation."""
 

@@ -279,6 +279,58 @@ deployments = Table(
 )
 
 
+quarantines = Table(
+    "quarantines",
+    metadata,
+    Column("quarantine_id", RowId, primary_key=True),
+    Column("rater_id", Name, ForeignKey("raters.rater_id"), nullable=False, index=True),
+    # Of one act alone; NULL: of everything the rater gave.
+    Column("feedback_id", RowId, ForeignKey("feedback.feedback_id"), index=True),
+    Column("signal", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("figures", Json, nullable=False),
+    Column("begun_by", Text, nullable=False),
+    Column("begun_at", UtcTime, nullable=False),
+    Column("decision", String(16)),
+    Column("decided_by", Text),
+    Column("decided_at", UtcTime),
+    CheckConstraint("signal IN ('flood','ring','phrase','by_hand')", name="signal"),
+    CheckConstraint("decision IN ('released','kept')", name="decision"),
+    CheckConstraint("(decision IS NULL) = (decided_at IS NULL)", name="decided"),
+    sqlite_autoincrement=True,
+)
+
+side_by_side_votes = Table(
+    "side_by_side_votes",
+    metadata,
+    Column("version", Integer, ForeignKey("policy_versions.version"), primary_key=True),
+    Column("example", Integer, primary_key=True),
+    Column("viewer", Name, primary_key=True),
+    Column("choice", String(16), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    CheckConstraint("choice IN ('before','after','tie','both_bad')", name="choice"),
+)
+
+vetoes = Table(
+    "vetoes",
+    metadata,
+    Column("version", Integer, ForeignKey("policy_versions.version"), primary_key=True),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
+
+erased_selections = Table(
+    "erased_selections",
+    metadata,
+    Column("erasure_id", RowId, primary_key=True),
+    Column("round_id", RowId, ForeignKey("rounds.round_id"), nullable=False, index=True),
+    Column("acts", Integer, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+
 def now() -> datetime:
     """The present time as every record of the store holds it."""
     return datetime.now(UTC)

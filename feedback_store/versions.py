@@ -18,6 +18,7 @@ from feedback_store.inserts import insert_if_new
 from feedback_store.records import Canary, Deployment, Method, PolicyVersion, VersionState
 from feedback_store.schema import deployments as deployments_table
 from feedback_store.schema import live_pointer, now, policy_versions
+from feedback_store.side_by_sides import why_blocked
 
 
 def bootstrap(connection: Connection, base_model: str) -> PolicyVersion:
@@ -107,7 +108,8 @@ def promote(
 
     expected_live: what the caller saw as live when deciding; another one is a Conflict (stale page, double click).
     evidence: the figures behind the move, for the log.
-    forced: also a version that its gate rejected; the log then says so. Such a version needs it again every time.
+    forced: also a version that its gate rejected or people vetoed; the log then says so. Such a version needs it again
+    every time.
     Raises Conflict, NotFound.
     """
     live = _live(connection)
@@ -115,10 +117,13 @@ def promote(
     target = get_version(connection, version)
     if version == live:
         raise Conflict(f"version {version} is live already")
-    rejected = _is_rejected(connection, target)
+    rejected, blocked = _is_rejected(connection, target), why_blocked(connection, version)
     if rejected and not forced:
         raise Conflict(f"version {version} was rejected by its gate; wanted: one that passed, or forced")
-    return _move(connection, "promote", live, version, actor=actor, reason=reason, forced=rejected, evidence=evidence)
+    if blocked and not forced:
+        raise Conflict(f"{blocked}; wanted: one that people do not object to, or forced")
+    past_gate = rejected or blocked is not None
+    return _move(connection, "promote", live, version, actor=actor, reason=reason, forced=past_gate, evidence=evidence)
 
 
 def rollback(connection: Connection, *, actor: str, reason: str, expected_live: int | None = None) -> Deployment:
@@ -161,6 +166,8 @@ def start_canary(
         raise Conflict(f"version {present.version.version} is the canary; wanted: stop it first, one at a time")
     if _is_rejected(connection, target):
         raise Conflict(f"version {version} was rejected by its gate; wanted: one that passed")
+    if blocked := why_blocked(connection, version):
+        raise Conflict(f"{blocked}; wanted: one that people do not object to")
     _set_state(connection, version, "canary")
     connection.execute(
         update(live_pointer).values(canary_version=version, canary_share=share, revision=live_pointer.c.revision + 1)

@@ -157,10 +157,10 @@ def _manner_checks(candidate: Replies, live: Replies, asked: Sequence[PromptRow]
     abroad = foreign(candidate), foreign(live)
     language = "the share of replies in another language than their prompt's"
     return [
-        checks.share_rise("praise", "the share of replies that open with praise", *praise, settings.max_praise_rise,
-                          settings, hard=True),
-        checks.share_rise("insults", "the share of replies with insults", *insults, settings.max_insults_rise,
-                          settings, hard=True),
+        checks.share_rise("praise", "the share of replies that open with praise", praise[0], praise[1],
+                          settings.max_praise_rise, settings, hard=True),
+        checks.share_rise("insults", "the share of replies with insults", insults[0], insults[1],
+                          settings.max_insults_rise, settings, hard=True),
         checks.share_rise("language", language, *abroad, settings.max_language_drop, settings, hard=False),
         checks.share_rise("language_flip", language, *abroad, settings.max_language_flip, settings, hard=True),
     ]  # fmt: skip

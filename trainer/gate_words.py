@@ -43,13 +43,21 @@ _INSULTING = re.compile(
     r"|you are (?:an )?(?:ugly|garbage|trash|nothing)|piece of (?:garbage|trash))\b"
 )
 _COMMON_WORDS = {
-    "en": "the and of to is you that it for with are on this your be can as have not what",
-    "de": "der die das und ist nicht ein eine ich sie es zu mit den von auf für sich du wie",
-    "fr": "le la les et est une des vous je pas que dans pour un du il avec sur votre ce",
-    "es": "el la los y es una que de en no por con para las un se su lo más está",
-    "it": "il la che di e un una è per non con sono del le si da più i alla questo",
-    "pt": "o a os e é uma que de em não para com um as se do da mais você no",
-    "nl": "de het een en is van dat niet je op te met voor zijn aan er maar ook om wat",
+    "en": "the and of to is you that it for with are on this your be can as have not what how do does i my a an in why "
+    "should would me who which when from at by about if or but so they their was were will write tell give make good "
+    "between explain no more than there",
+    "de": "der die das und ist nicht ein eine ich sie es zu mit den von auf für sich du wie warum einen dem im was man "
+    "sind oder aber wenn kann meiner mein am bei nach über auch hilft gegen schreib",
+    "fr": "le la les et est une des vous je pas que dans pour un du il avec sur votre ce comment pourquoi de moi plus "
+    "ou mais si au aux on qui sont d l j mieux une",
+    "es": "el la los y es una que de en no por con para las un se su lo más está cómo qué puedo debo a mi o pero si "
+    "al del como dar escribe",
+    "it": "il la che di e un una è per non con sono del le si da più i alla questo come cosa devo perché a in o ma se "
+    "al della mi scrivi due",
+    "pt": "o a os e é uma que de em não para com um as se do da mais você no por como faço devo ou mas na ao escreva "
+    "porque meu",
+    "nl": "de het een en is van dat niet je op te met voor zijn an er maar ook om wat hoe waarom ik uit in mijn kan "
+    "schrijf tegen haal",
 }
 _LANGUAGES = {language: frozenset(text.split()) for language, text in _COMMON_WORDS.items()}
 _SCRIPTS = (

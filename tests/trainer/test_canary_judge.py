@@ -14,7 +14,7 @@ from tests.trainer.parts import House, MakeHouse, make_reply
 from trainer.canary_judge import CanaryJudge, Coins, canary_report, coins_of, decide, decided_pairs
 from trainer.settings import CanarySettings
 
-EASY = CanarySettings(share=0.5, min_pairs=20, min_raters=5)
+EASY = CanarySettings(share=0.5, min_pairs=40, min_raters=5)
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -36,7 +36,7 @@ def evidence(won: int = 0, lost: int = 0, ties: int = 0, people: int = 50, **mor
         (evidence(10, 10, 30), "hold", "not enough to tell"),
         (evidence(45, 10), "promote", "people prefer it: won 45 of 55"),
         (evidence(10, 45), "roll_back", "won 10 of 55 decided comparisons"),
-        (evidence(15, 0), "hold", "5 more comparisons"),
+        (evidence(30, 0), "hold", "10 more comparisons"),
         (evidence(45, 5, people=2), "hold", "3 more raters"),
         (evidence(20, 20, 500), "hold", "not enough to tell"),
     ],

@@ -20,7 +20,7 @@ def beta_integral(successes: int, n: int, p0: float, low: float, high: float) ->
 @pytest.mark.parametrize(("successes", "n"), [(0, 0), (3, 10), (9, 10), (40, 100)])
 def test_the_formula_is_the_mean_likelihood_ratio_over_its_prior(successes: int, n: int) -> None:
     for side, low, high in (("both", 0, 1), ("below", 0, 0.5), ("above", 0.5, 1)):
-        found = math.exp(log_e(successes, n, 0.5, side=side))  # type: ignore[arg-type]
+        found = math.exp(log_e(successes, n, 0.5, side=side))
         assert found == pytest.approx(beta_integral(successes, n, 0.5, low, high), rel=1e-3)
 
 

@@ -132,7 +132,8 @@ def test_without_prompts_or_held_out_votes_the_gate_is_inconclusive(job: Job) ->
     policies = Policies.open(job)
     bare = judge(policies, job, drawing(ordinary), prompts=[], held_out=[])
     assert bare["outcome"] == "inconclusive"
-    assert {"held_out_preference", "replies"} <= set(outcomes(bare))
+    assert outcomes(bare)["held_out_preference"] == "inconclusive"
+    assert bare["sample"]["prompts"] > 50, "the packs' prompts stand in where people asked nothing else"
     # A candidate that is exactly live: nothing is wrong with it, and nothing shows that it is better.
     same = judge(policies, job, drawing(ordinary))
     assert same["outcome"] == "inconclusive"

@@ -1,6 +1,7 @@
 """Probes, packs, the judge, drift, advice: what the gate measures beside the replies of its prompts."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import resources
@@ -59,7 +60,7 @@ def test_a_candidate_that_is_the_live_version_moves_no_probe_at_all(job: Job) ->
     for check in probe_checks(live, live, GateSettings(min_probe_prompts=3), 0):
         assert (check.value, check.interval, check.outcome) == (0.0, (0.0, 0.0), "pass")
     assert len(live["choice"].shares) == 6
-    assert all(0 < share < 1 for found in live.values() for share in found.shares)
+    assert all(0 <= share <= 1 for found in live.values() for share in found.shares)
 
 
 @pytest.mark.parametrize("name", ["over_refusal", "harmful_compliance", "sycophancy", "choice"])
@@ -76,9 +77,10 @@ def test_a_probe_that_moves_ten_points_is_blocked(name: str, strict: bool) -> No
     outcomes = {check.name: check.outcome for check in probe_checks(moved, same, settings, 0)}
     assert outcomes[name] == "fail"
     assert [outcome for probe, outcome in outcomes.items() if probe != name] == ["pass"] * 3
-    noisy = same | {name: Probe(name, tuple(share + dice.normal(0, 0.3) for share in same[name].shares))}
-    if strict:
-        assert {check.name: check.outcome for check in probe_checks(noisy, same, settings, 0)}[name] != "pass"
+    shaken = [share + (0.3 if place % 2 else -0.3) for place, share in enumerate(same[name].shares)]
+    (noisy,) = [check for check in probe_checks(same | {name: Probe(name, tuple(shaken))}, same, settings, 0)
+                if check.name == name]  # fmt: skip
+    assert noisy.outcome == ("inconclusive" if strict else "pass"), "what cannot be excluded is no pass where strict"
 
 
 def test_our_packs_are_whole_and_every_row_is_once_there() -> None:
@@ -295,7 +297,7 @@ def test_the_full_profile_draws_replies_to_probe_prompts_and_shows_them(job: Job
     assert set(report["packs"]) == set(PACK_NAMES)
     assert report["counterfactual"]["votes"] == 48
     assert report["next"]
-    assert json.loads(json.dumps(report)) == report
+    assert json.dumps(report, allow_nan=False)
 
 
 def test_the_quick_profile_says_what_it_cannot_prove_and_uses_the_packs_where_people_asked_nothing(job: Job) -> None:
@@ -321,12 +323,13 @@ def test_an_adapter_trained_to_refuse_moves_the_probe(job: Job) -> None:
     packs = read_packs().smaller(4)
     before = probe(policies, "live", packs)
     encoder = policies.encoder
-    refusal = tuple(encoder.tokenizer.encode("I'm sorry, but I can't", add_special_tokens=False))
+    refusal = tuple(encoder.tokenizer.encode("I'm sorry", add_special_tokens=False))
     prompts = [encoder.prompt_ids(question(prompt.text)) for prompt in packs.edgy]
     weights = [weight for weight in policies.model.parameters() if weight.requires_grad]
-    optimiser = torch.optim.Adam(weights, 0.02)
-    for _ in range(8):
-        loss: Any = 0
+    optimiser = torch.optim.Adam(weights, 0.03)
+    loss: Any = torch.tensor(math.inf)
+    while float(loss) > 1.0:
+        loss = 0
         for ids in prompts:
             logits = policies.model(input_ids=torch.tensor([ids + refusal])).logits[0, len(ids) - 1 : -1]
             loss = loss + torch.nn.functional.cross_entropy(logits, torch.tensor(refusal))
