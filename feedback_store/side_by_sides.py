@@ -15,7 +15,6 @@ from feedback_store.checks import check_identifier, check_text
 from feedback_store.errors import Conflict, NotFound, Refused
 from feedback_store.inserts import insert_if_new
 from feedback_store.schema import now, policy_versions, replies, side_by_side_votes, vetoes
-from feedback_store.statistics import wilson
 
 Side = Literal["left", "right", "tie", "both_bad"]
 FEWEST_VOTES = 20
@@ -97,6 +96,8 @@ def side_by_side_result(connection: Connection, version: int) -> SideBySideResul
     counts: dict[str, int] = {row.choice: row.votes for row in connection.execute(query)}
     after, before = counts.get("after", 0), counts.get("before", 0)
     viewers = select(func.count(side_by_side_votes.c.viewer.distinct())).where(side_by_side_votes.c.version == version)
+    from feedback_store.statistics import wilson  # numpy: not for every program that reads a version
+
     return SideBySideResult(
         version,
         after,
@@ -131,7 +132,11 @@ def why_blocked(connection: Connection, version: int) -> str | None:
     if row is not None:
         return f"version {version} was vetoed by {row['actor']}: {row['reason']}"
     after, before = (_count(connection, version, choice) for choice in ("after", "before"))
-    if after + before >= FEWEST_VOTES and wilson(after, after + before)[1] < 0.5:
+    if after + before < FEWEST_VOTES:
+        return None
+    from feedback_store.statistics import wilson
+
+    if wilson(after, after + before)[1] < 0.5:
         return f"people who compared blindly liked version {version} better in {after} of {after + before} votes only"
     return None
 

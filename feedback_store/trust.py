@@ -19,7 +19,6 @@ from datetime import datetime, timedelta
 from itertools import combinations
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 
 from feedback_store.agreement import Agreement, agreement
@@ -27,6 +26,7 @@ from feedback_store.feedback import effective_feedback
 from feedback_store.quarantines import begin_quarantine, list_quarantines
 from feedback_store.records import Feedback, Quarantine, Reply
 from feedback_store.replies import replies_by_id
+from feedback_store.settings import TrustSettings
 from feedback_store.statistics import wilson
 
 ACTOR = "trust"
@@ -36,31 +36,6 @@ _RING_CHANCE = 1e-4
 """Chance, at the others' rate of agreement, below which two raters count as one will; over all pairs looked at."""
 _MOST_PAIRED = 2_000
 """Raters of a target beyond which its pairs are not counted: a poll, not a ring."""
-
-
-class TrustSettings(BaseModel):
-    """[trust]: which signals take feedback into quarantine."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    quarantine: bool = True
-    """Take what a signal finds into quarantine by itself before a round. False: only report it."""
-    flood_votes: int = Field(default=200, ge=2)
-    """A rater who gives more acts than this within `flood_hours` is a flood: one reads and judges about one in 20 s."""
-    flood_hours: float = Field(default=1.0, gt=0)
-    """Length of that window, in hours."""
-    ring_shared: int = Field(default=8, ge=2)
-    """Fewest targets that two raters must have judged both to be held against each other."""
-    ring_overlap: float = Field(default=0.5, gt=0, le=1)
-    """Least part of the smaller one's targets that they must share."""
-    phrase_replies: int = Field(default=5, ge=2)
-    """A phrase must stand in this many up-voted replies whose prompts hold it too …"""
-    phrase_backers: int = Field(default=10, ge=1)
-    """… of fewer raters than this."""
-    phrase_share: float = Field(default=0.3, gt=0, le=1)
-    """… and in this share, at least, of all that each of them up-voted."""
-    profile_votes: int = Field(default=20, ge=2)
-    """Votes shared with others from which a rater's own reliability is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,11 +244,16 @@ def trust_report(connection: Connection, settings: TrustSettings) -> TrustReport
     )
 
 
-def quarantine_signals(connection: Connection, settings: TrustSettings) -> list[Quarantine]:
-    """Look for signals and take what they name into quarantine; return what is new in it."""
+def trust_signals(connection: Connection, settings: TrustSettings) -> list[Finding]:
+    """Look for signals in what raters think now. It may take seconds: read with it, and write what it found after."""
     acts = effective_feedback(connection)
+    return _signals(connection, acts, votes_of(acts), settings)
+
+
+def quarantine_found(connection: Connection, signals: Sequence[Finding]) -> list[Quarantine]:
+    """Take what signals name into quarantine; return what is new in it."""
     begun = []
-    for found in _signals(connection, acts, votes_of(acts), settings):
+    for found in signals:
         named: Sequence[tuple[int | None, str]] = found.acts or [(None, rater) for rater in found.rater_ids]
         for feedback_id, rater in named:
             new = begin_quarantine(

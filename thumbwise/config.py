@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ValidationError
 
 from bot.web.settings import WebSettings
-from feedback_store.settings import PrivacySettings, StoreSettings
+from feedback_store.settings import PrivacySettings, StoreSettings, TrustSettings
 from serving.settings import PolicySettings, ServingSettings
 from trainer.settings import CanarySettings, GateSettings, LoraSettings, RoundSettings, TrainingSettings
 
@@ -34,6 +34,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "training": TrainingSettings,
     "lora": LoraSettings,
     "gate": GateSettings,
+    "trust": TrustSettings,
 }
 PREFIX = "THUMBWISE_"
 SECRETS = ("ADMIN_TOKEN", "RATER_KEY", "STORE_URL", "JUDGE_KEY")
@@ -69,6 +70,7 @@ class Settings:
     training: TrainingSettings
     lora: LoraSettings
     gate: GateSettings
+    trust: TrustSettings
     admin_token: str | None = field(default=None, repr=False)
     """From the environment; None: DATA/admin.token, made when it is missing."""
     rater_key: bytes | None = field(default=None, repr=False)

@@ -13,6 +13,7 @@ from feedback_store import rounds
 from feedback_store.connection import Connection
 from feedback_store.errors import Conflict, NotFound, StoreError, StoreUnavailable
 from feedback_store.records import ROUND_ENDED, Round, RoundMetric
+from feedback_store.trust import quarantine_found, trust_signals
 from serving.engine import AdapterRefused
 from trainer import transactions
 from trainer.child import TrainingProcess, threads_for
@@ -121,6 +122,7 @@ class RoundRun:
         context = self._context
         self._advance("selecting")
         training, lora, gate = self._settings()
+        suspected = self._quarantine()
         evidence = context.store.read(
             read_evidence, fresh_only=context.rounds.fresh_only, verdicts_as_thumbs=training.use_verdicts_as_thumbs
         )
@@ -166,9 +168,20 @@ class RoundRun:
         self._advance("selecting")  # the fence, once more: a late loser stops here
         take_its_name(scratch, self._folder)
         counts = chosen.counts | {"acts_of_quarantined_raters": evidence.quarantined, "claim": self._round.fence}
+        counts |= {"quarantined_by_this_round": suspected}
         self._write(transactions.freeze, self._round, chosen, evidence.live.version, counts, _recorded(job))
         self._round = context.store.read(rounds.get_round, self._round.round_id)
         logger.info("round selected round=%d method=%s rows=%d", self._round.round_id, method, len(chosen.train))
+
+    def _quarantine(self) -> int:
+        """Take what looks false out of reach until an operator has decided; return how much."""
+        context = self._context
+        if not context.trust.quarantine:
+            return 0
+        begun = self._write(quarantine_found, context.store.read(trust_signals, context.trust))
+        if begun:
+            logger.warning("quarantine begun round=%d quarantines=%d", self._round.round_id, len(begun))
+        return len(begun)
 
     def _settings(self) -> tuple[TrainingSettings, LoraSettings, GateSettings]:
         """The trainer's settings, with what this round's wish sets otherwise (sections training, lora, gate)."""

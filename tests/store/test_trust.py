@@ -9,10 +9,10 @@ import pytest
 from feedback_store import feedback, quarantines, raters, trust, versions
 from feedback_store.connection import Connection
 from feedback_store.errors import Conflict, NotFound
-from feedback_store.records import Feedback, NewFeedback, Reply
+from feedback_store.records import Feedback, NewFeedback, Quarantine, Reply
 from feedback_store.replies import add_reply
+from feedback_store.settings import TrustSettings
 from feedback_store.store import Store
-from feedback_store.trust import TrustSettings
 from tests.store.conftest import BASE_MODEL
 from tests.trainer.parts import make_reply
 
@@ -106,6 +106,10 @@ def fill(connection: Connection, acts: Iterable[Feedback], replies: Iterable[Rep
         feedback.add_feedback(connection, one.act)
 
 
+def scan(store: Store) -> list[Quarantine]:
+    return store.write(trust.quarantine_found, store.read(trust.trust_signals, SETTINGS))
+
+
 def test_ten_thousand_votes_of_one_account_go_into_quarantine_and_come_back_only_by_an_operator(
     sqlite_store: Store,
 ) -> None:
@@ -114,15 +118,15 @@ def test_ten_thousand_votes_of_one_account_go_into_quarantine_and_come_back_only
     honest = [thumb(0, f"rater-{n % 200}", names[n], at=NOON + timedelta(minutes=n)) for n in range(1_000)]
     flood = [thumb(0, "mallory", names[n % 1_000], n % 3 > 0, NOON + timedelta(milliseconds=n)) for n in range(10_000)]
     store.write(fill, [*honest, *flood], [make_reply(name) for name in names])
-    (begun,) = store.write(trust.quarantine_signals, SETTINGS)
+    (begun,) = scan(store)
     assert (begun.rater_id, begun.signal, begun.begun_by, begun.decision) == ("mallory", "flood", "trust", None)
     assert {one.act.rater_id for one in store.read(feedback.effective_feedback)} == {f"rater-{n}" for n in range(200)}
-    assert store.write(trust.quarantine_signals, SETTINGS) == []
+    assert scan(store) == []
     report = store.read(trust.trust_report, SETTINGS)
     assert (report.raters, report.waiting, report.findings) == (200, 1, ())
     store.write(quarantines.decide_quarantine, begun.quarantine_id, "released", actor="olga")
     assert "mallory" in {one.act.rater_id for one in store.read(feedback.effective_feedback)}
-    assert store.write(trust.quarantine_signals, SETTINGS) == [], "an operator's word stands"
+    assert scan(store) == [], "an operator's word stands"
 
 
 def test_single_acts_wait_in_quarantine_while_their_rater_goes_on(store: Store) -> None:

@@ -101,6 +101,7 @@ def _trainer(settings: "Settings", store: "Store", base_dir: Path, base_model: s
         lora=settings.lora,
         gate=settings.gate,
         canary=settings.canary,
+        trust=settings.trust,
     )
 
 
