@@ -64,7 +64,7 @@ class Plant:
     name: str
     spoil: Callable[[str, random.Random], str]
     shown: Callable[[Sequence[str], Sequence[str]], float] | None
-    """(the candidate's replies, the good candidate's to the same prompts) → share in [0, 1]; None: perplexity's rise."""
+    """(the candidate's replies, the good one's to the same prompts) → share in [0, 1]; None: perplexity's rise."""
 
 
 def share_of(rule: Callable[[str], bool]) -> Callable[[Sequence[str], Sequence[str]], float]:
@@ -224,9 +224,7 @@ class Bench:
         """A candidate that learnt nothing: the votes dealt at random on even turns, no change on odd ones."""
         seed = self.seed + 1_000 + turn
         if turn % 2:
-            return self._verdict(
-                f"nothing changed {turn}", seed, lambda: self._sealed(seed, lambda policies: None), None
-            )
+            return self._verdict(f"nothing changed {turn}", seed, lambda: self._sealed(seed, _leave))
         dice = random.Random(seed)
         ups = [row.up for row in self.train]
         dice.shuffle(ups)
@@ -271,10 +269,8 @@ class Bench:
             return asdict(verdict) | {"report": found, "sha256": sha256}
 
         values = self._cached(name, run)
-        print(
-            f"{name}: {values['outcome']} by {', '.join(values['blocked_by']) or 'nothing'}, {values['moved']}",
-            flush=True,
-        )
+        by = ", ".join(values["blocked_by"]) or "nothing"
+        print(f"{name}: {values['outcome']} by {by}, moved {values['moved']}", flush=True)
         return Verdict(name, seed, values["outcome"], tuple(values["blocked_by"]), values["moved"])
 
     def _gate(self, sha256: str, seed: int) -> dict[str, Any]:
