@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ValidationError
 
 from bot.web.settings import WebSettings
-from feedback_store.settings import PrivacySettings, StoreSettings
+from feedback_store.settings import PrivacySettings, StoreSettings, TrustSettings
 from serving.settings import PolicySettings, ServingSettings
-from trainer.settings import GateSettings, LoraSettings, RoundSettings, TrainingSettings
+from trainer.settings import CanarySettings, GateSettings, LoraSettings, RoundSettings, TrainingSettings
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "policy": PolicySettings,
@@ -30,12 +30,14 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "store": StoreSettings,
     "privacy": PrivacySettings,
     "rounds": RoundSettings,
+    "canary": CanarySettings,
     "training": TrainingSettings,
     "lora": LoraSettings,
     "gate": GateSettings,
+    "trust": TrustSettings,
 }
 PREFIX = "THUMBWISE_"
-SECRETS = ("ADMIN_TOKEN", "RATER_KEY", "STORE_URL")
+SECRETS = ("ADMIN_TOKEN", "RATER_KEY", "STORE_URL", "JUDGE_KEY")
 """Each may be given as THUMBWISE_NAME or, as a file's name, THUMBWISE_NAME_FILE."""
 PLACES = ("DATA", "CONFIG", "URL", "MODELS_DIR")
 """Variables of the command that are no settings: the data folder, the file, the server's URL, the models' folder."""
@@ -64,9 +66,11 @@ class Settings:
     serving: ServingSettings
     web: WebSettings
     rounds: RoundSettings
+    canary: CanarySettings
     training: TrainingSettings
     lora: LoraSettings
     gate: GateSettings
+    trust: TrustSettings
     admin_token: str | None = field(default=None, repr=False)
     """From the environment; None: DATA/admin.token, made when it is missing."""
     rater_key: bytes | None = field(default=None, repr=False)

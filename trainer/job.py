@@ -6,10 +6,12 @@
       held_out.jsonl  votes and pairs never trained on, for the gate
       prompts.jsonl   prompts for the gate's replies, none of them trained on
       rollouts.jsonl  prompts to which PPO and GRPO draw the replies that they learn from
-      checkpoints/    where a training that was killed goes on from
       reward.json     the reward model's hash, metrics and report, of a round that trains one
       cancel          made by whoever wants the process to stop after its present step
       sealed.json     the sealed adapter's hash and the training's metrics: from here on only the gate is left
+      gate.json       the gate's report: from here on nothing is left but to publish
+      run.lock        held by the training process (round_folder.py)
+      checkpoints/    resumable states of the training (checkpoints.py)
       adapter/        what peft saved, before it is sealed
       log.txt         the process's standard error
 
@@ -38,11 +40,10 @@ ROLLOUTS_FILE = "rollouts.jsonl"
 CANCEL_FILE = "cancel"
 SEALED_FILE = "sealed.json"
 REWARD_FILE = "reward.json"
+GATE_FILE = "gate.json"
 CHECKPOINTS_DIR = "checkpoints"
 LOG_FILE = "log.txt"
-_TEXT_FILES = (TRAIN_FILE, HELD_OUT_FILE, PROMPTS_FILE, ROLLOUTS_FILE)
-
-
+_TEXT_FILES = (TRAIN_FILE, HELD_OUT_FILE, PROMPTS_FILE, ROLLOUTS_FILE, GATE_FILE)
 _SECTIONS: dict[str, type[BaseModel]] = {
     "training": TrainingSettings,
     "lora": LoraSettings,
@@ -133,6 +134,12 @@ class Job:
     live_adapter_sha256: str | None = None
     system_prompt: str = ""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    fence: int = 0
+    """Of the claim that selected the rows; the round's row names the same, or the folder is another claim's."""
+    packs_dir: str = ""
+    """Folder of fetched evaluation packs; empty: ours alone."""
+    reward_alone_before: bool = False
+    """The round before raised its reward while held-out people did not agree: a second time fails the gate."""
     training: TrainingSettings = field(default_factory=TrainingSettings)
     lora: LoraSettings = field(default_factory=LoraSettings)
     gate: GateSettings = field(default_factory=GateSettings)
@@ -163,7 +170,7 @@ def write_job(
     values = asdict(job)
     for section in _SECTIONS:
         values[section] = values[section].model_dump(mode="json")
-    _write(folder / JOB_FILE, json.dumps(values, indent=1))
+    write_whole(folder / JOB_FILE, json.dumps(values, indent=1))
 
 
 def read_job(folder: Path) -> Job:
@@ -201,14 +208,18 @@ def remove_texts(folder: Path) -> None:
 
 
 def _write_lines(path: Path, rows: Iterable[Row | PromptRow]) -> None:
-    _write(path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
+    write_whole(path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "
+" for row in rows))
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is never seen half-written, for its owner alone."""
     scratch = path.with_suffix(path.suffix + ".part")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # a rename that outlives its file's content would be a half-written file after all
     scratch.replace(path)
 
 

@@ -99,6 +99,13 @@ class Policies:
         finally:
             self.model.set_adapter("default")
 
+    def odd_weights(self) -> str | None:
+        """Name a weight of the candidate that is not all finite numbers; None when there is none."""
+        for name, weight in self.model.named_parameters():
+            if ".default." in name and not torch.isfinite(weight).all():
+                return str(name)
+        return None
+
     def save_candidate(self, folder: Path) -> Path:
         """Save the candidate's adapter as peft does (safetensors and config) under `folder`; return its directory."""
         self.model.save_pretrained(str(folder / "adapter"), selected_adapters=["default"], safe_serialization=True)

@@ -1,6 +1,6 @@
 """What a round writes to the store in one transaction each, under the fence of the claim that holds it."""
 
-from typing import Any
+from typing import Any, Literal
 
 from feedback_store import rounds, versions
 from feedback_store.connection import Connection
@@ -31,9 +31,34 @@ def freeze(
     )
 
 
-def add_version(connection: Connection, held: Round, job: Job, found: dict[str, Any], passed: bool) -> int:
-    """Add the candidate (or the rejected one) and name it in the round, in one transaction; return its number."""
-    added = versions.add_candidate(
+def add_version(connection: Connection, held: Round, job: Job, found: dict[str, Any]) -> int:
+    """Add the candidate and name it in the round, in one transaction; return its number."""
+    added = _added(connection, held, job, found, "candidate")
+    rounds.advance(
+        connection, held.round_id, held.fence, "gating", candidate_version=added, gate_report=found["report"]
+    )
+    return added
+
+
+def reject(connection: Connection, held: Round, job: Job, found: dict[str, Any], reason: str) -> int:
+    """Add the version that its gate did not pass and end the round, in one transaction; return its number."""
+    added = _added(connection, held, job, found, "rejected")
+    rounds.advance(
+        connection,
+        held.round_id,
+        held.fence,
+        "rejected",
+        candidate_version=added,
+        gate_report=found["report"],
+        reason=reason,
+    )
+    return added
+
+
+def _added(
+    connection: Connection, held: Round, job: Job, found: dict[str, Any], state: Literal["candidate", "rejected"]
+) -> int:
+    return versions.add_candidate(
         connection,
         base_model=job.base_model,
         adapter_sha256=found["adapter_sha256"],
@@ -42,12 +67,8 @@ def add_version(connection: Connection, held: Round, job: Job, found: dict[str, 
         round_id=held.round_id,
         gate_report=found["report"],
         metrics=found["metrics"],
-        state="candidate" if passed else "rejected",
-    )
-    rounds.advance(
-        connection, held.round_id, held.fence, "gating", candidate_version=added.version, gate_report=found["report"]
-    )
-    return added.version
+        state=state,
+    ).version
 
 
 def promote(connection: Connection, held: Round, version: int, reference: int) -> str:
@@ -64,5 +85,28 @@ def promote(connection: Connection, held: Round, version: int, reference: int) -
             f"version {version} passed its gate against version {reference}, but version {live} went live meanwhile; "
             "it waits for an admin"
         )
+    rounds.advance(connection, held.round_id, held.fence, "published", reason=reason)
+    return reason
+
+
+def try_as_canary(connection: Connection, held: Round, version: int, reference: int, share: float) -> str:
+    """Let the version answer a share of the conversations beside the live one and end the round, in one transaction.
+
+    It waits for an admin when another version went live meanwhile, or is the canary.
+    """
+    live, present = versions.live_version(connection).version, versions.canary(connection)
+    if live != reference:
+        reason = (
+            f"version {version} passed its gate against version {reference}, but version {live} went live meanwhile"
+        )
+    elif present is not None and present.version.version != version:
+        reason = f"version {version} passed its gate, but version {present.version.version} is the canary still"
+    else:
+        said = f"round {held.round_id} passed its gate"
+        versions.start_canary(connection, version, share, actor="trainer", reason=said, expected_live=reference)
+        reason = f"version {version} passed its gate and is tried on {share:.0%} of the conversations"
+        rounds.advance(connection, held.round_id, held.fence, "published", reason=reason)
+        return reason
+    reason += "; it waits for an admin"
     rounds.advance(connection, held.round_id, held.fence, "published", reason=reason)
     return reason

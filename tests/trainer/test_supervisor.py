@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def say(monkeypatch: pytest.MonkeyPatch) -> Any:
     def say(*script: Any) -> None:
         monkeypatch.setattr(ScriptedProcess, "script", script)
 
-    monkeypatch.setattr("trainer.supervisor.TrainingProcess", ScriptedProcess)
+    monkeypatch.setattr("trainer.round_run.TrainingProcess", ScriptedProcess)
     return say
 
 
@@ -198,8 +199,9 @@ def test_a_forced_round_without_any_feedback_says_so(make_house: MakeHouse, say:
 def test_a_round_that_nobody_can_finish_is_given_up(make_house: MakeHouse, say: Any) -> None:
     house = make_house()
     round_id = ask(house)
-    for _ in range(5):
-        assert house.store.write(rounds.claim_round, "a trainer that dies", -1.0) is not None
+    for turn in range(5):
+        at = datetime(2026, 1, 1, turn, tzinfo=UTC)
+        assert house.store.write(rounds.claim_round, "a trainer that dies", 60.0, at=at) is not None
     assert Supervisor(house.context).run_next()
     ended = read_round(house.store, round_id)
     assert ended.state == "failed"

@@ -100,11 +100,14 @@ def _trainer(settings: "Settings", store: "Store", base_dir: Path, base_model: s
         training=settings.training,
         lora=settings.lora,
         gate=settings.gate,
+        canary=settings.canary,
+        trust=settings.trust,
     )
 
 
 def _start_trainer(context: "TrainerContext", parts: contextlib.ExitStack) -> None:
-    """Start the clock and the supervisor; `parts` stops both."""
+    """Start the clock, the supervisor and the canary's judge; `parts` stops them."""
+    from trainer.canary_judge import CanaryJudge
     from trainer.schedule import RoundClock
     from trainer.supervisor import Supervisor
 
@@ -117,6 +120,9 @@ def _start_trainer(context: "TrainerContext", parts: contextlib.ExitStack) -> No
     parts.callback(clock.close)
     supervisor.start()
     parts.callback(supervisor.close)
+    judge = CanaryJudge(context)
+    judge.start()
+    parts.callback(judge.close)
 
 
 def open_store(settings: "Settings") -> "Store":

@@ -42,8 +42,31 @@ def train_rewarded(
     if not made["report"]["passed"]:
         raise BelowBar(made["report"])
     objective = Ppo(policies, job) if job.method == "ppo" else Grpo(job)
-    found = train_online(policies, reward, objective, prompts, watch, job, folder, emit, draw)
+    before = int(made["metrics"]["reward/steps"])
+
+    def emit_after(event: str, **values: Any) -> None:
+        """Iterations are counted on from the reward model's steps: a round's curves have one axis."""
+        emit(event, **(values | {"step": before + values["step"]} if "step" in values else values))
+
+    found = train_online(policies, reward, objective, prompts, watch, job, folder, emit_after, draw)
     return {"reward_model": made["sha256"], "reference": policies.reference, **made["metrics"], **found}
+
+
+def train_reward_alone(
+    policies: Policies,
+    rows: Sequence[PairRow],
+    held_out_rows: Sequence[PairRow],
+    job: Job,
+    folder: Path,
+    emit: Emit,
+) -> dict[str, Any]:
+    """Train, judge and seal a reward model and no policy; return its metrics. Raises BelowBar, Cancelled, Diverged,
+    NothingToTrainOn."""
+    taught, _ = split_watch(rows, job.online.watch_share, job.seed)
+    _, made = make_reward_model(policies, taught, held_out_rows, job, folder, emit, every_vote=rows)
+    if not made["report"]["passed"]:
+        raise BelowBar(made["report"])
+    return {"reward_model": made["sha256"], **made["metrics"]}
 
 
 def make_reward_model(
