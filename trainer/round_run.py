@@ -33,7 +33,7 @@ from trainer.job import (
     remove_texts,
     write_job,
 )
-from trainer.job_settings import JobSettings, label_smoothing, recorded, settings_of
+from trainer.job_settings import label_smoothing, recorded, settings_of
 from trainer.lease import Lease, RoundTaken
 from trainer.pack_files import FETCHED
 from trainer.readiness import Readiness, judge_readiness
@@ -123,7 +123,7 @@ class RoundRun:
         """Choose the round's feedback, write its folder, freeze its ids."""
         context = self._context
         self._advance("selecting")
-        settings = self._settings()
+        settings = settings_of(context, self._round.settings)
         training, gate = settings.training, settings.gate
         suspected = self._quarantine()
         evidence = context.store.read(
@@ -191,10 +191,6 @@ class RoundRun:
         if begun:
             logger.warning("quarantine begun round=%d quarantines=%d", self._round.round_id, len(begun))
         return len(begun)
-
-    def _settings(self) -> JobSettings:
-        """The trainer's settings, with what this round's wish sets otherwise, section by section."""
-        return settings_of(self._context, self._round.settings)
 
     def _method(self, kept: Usable, training: TrainingSettings) -> Any:
         """The wish's method, else the settings', else what readiness says; a forced round takes what it has most of."""

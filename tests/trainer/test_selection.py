@@ -10,20 +10,9 @@ from hypothesis import strategies as st
 
 from feedback_store.records import BOTH_BAD, TIE, Comparison, Feedback, Reply
 from tests.trainer.parts import act, make_reply
+from trainer.feedback_rows import Correction, Pair, Vote, prompt_key
 from trainer.job import ExampleRow, PairRow, VoteRow
-from trainer.selection import (
-    Correction,
-    Judgements,
-    Pair,
-    Selection,
-    Vote,
-    cap_per_rater,
-    held_out,
-    judgements,
-    prompt_key,
-    select,
-    usable,
-)
+from trainer.selection import Judgements, Selection, cap_per_rater, held_out, judgements, select, usable
 
 SHOWN = {
     "c": Comparison("c", ("a", "b"), None, None, "web"),
