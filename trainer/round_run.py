@@ -47,6 +47,7 @@ T = TypeVar("T")
 _LOOK_EVERY_S = 0.25
 """How often a running child is listened to and its round looked at (is it cancelled?)."""
 _MOST_ATTEMPTS = 5
+BASE_VERSION = 1
 _STORE_PATIENCE_S = 60.0
 _TAUGHT_BY = {"kto": "thumb", "sft": "approved correction"}
 _LOOK_BACK = 50
@@ -178,7 +179,8 @@ class RoundRun:
         take_its_name(scratch, self._folder)
         counts = chosen.counts | {"acts_of_quarantined_raters": evidence.quarantined, "claim": self._round.fence}
         counts |= {"quarantined_by_this_round": suspected}
-        self._write(transactions.freeze, self._round, chosen, evidence.live.version, counts, recorded(job))
+        reference = evidence.live.version if training.start_from == "live" else BASE_VERSION
+        self._write(transactions.freeze, self._round, chosen, reference, counts, recorded(job))
         self._round = context.store.read(rounds.get_round, self._round.round_id)
         logger.info("round selected round=%d method=%s rows=%d", self._round.round_id, method, len(chosen.train))
 
