@@ -91,11 +91,11 @@ class OnlineSettings(BaseModel):
     """Replies drawn to each."""
     reply_tokens: int = Field(default=96, ge=4)
     """Most tokens of each."""
-    passes: int = Field(default=1, ge=1)
+    passes: int = Field(default=2, ge=1)
     """How often an iteration's replies are learnt from."""
     minibatch: int = Field(default=8, ge=1)
     """Replies of one optimiser step."""
-    learning_rate: float = Field(default=1e-3, gt=0, lt=1)
+    learning_rate: float = Field(default=2e-3, gt=0, lt=1)
     """Of AdamW for the policy's adapter, after a warm-up over the first iteration."""
     clip: float = Field(default=0.2, gt=0, lt=1)
     """How far the ratio of new to old probability may leave 1 in either direction and still be rewarded."""
@@ -107,7 +107,7 @@ class OnlineSettings(BaseModel):
     """Weight of the divergence from the reference in the reward, at first …"""
     kl_target_nats: float = Field(default=2.0, gt=0)
     """… and the divergence of a whole reply to which the weight is adapted."""
-    kl_gain: float = Field(default=0.5, ge=0, le=1)
+    kl_gain: float = Field(default=0.2, ge=0, le=1)
     """How fast it is adapted; 0 keeps it."""
     max_step_kl_nats: float = Field(default=1.0, gt=0)
     """An iteration's learning ends when its replies have moved this far (a reply, in nats) from where it began."""
