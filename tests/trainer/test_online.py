@@ -163,6 +163,7 @@ def test_the_ratio_is_exactly_one_on_the_first_minibatch(job: Job, tmp_path: Pat
     assert torch.equal(objective.ratios[6], torch.ones_like(objective.ratios[6])), "and of the second iteration"
     assert not torch.equal(objective.ratios[3], torch.ones_like(objective.ratios[3])), "the second pass has moved"
     assert (found["iterations"], found["steps"], found["stopped_by"]) == (2, 12, "iterations")
+    assert found["reward_margin"] == events[1]["values"]["reward"] - events[0]["values"]["reward"]
     assert {"reward", "kl_nats", "loss", "grad_norm", "entropy_nats", "clipped"} <= set(events[0]["values"])
     assert not list(tmp_path.glob("cache/*")), "no sealed rollout policy is left behind"
 

@@ -7,6 +7,7 @@ import time
 from feedback_store import rounds, versions
 from serving.adapters import check_adapter
 from tests.trainer.parts import (
+    EASY_GATE,
     EASY_ROUNDS,
     QUICK_TRAINING,
     MakeHouse,
@@ -119,7 +120,8 @@ def test_a_round_whose_supervisor_stopped_goes_on_from_its_sealed_adapter(make_h
     assert store.read(versions.live_version).adapter_sha256 == adapter
 
 
-QUICK_REWARDED = {
+QUICK_REWARDED: dict[str, object] = {
+    "gate": EASY_GATE.model_copy(update={"held_out_auc": 0.0, "max_short_rise": 1.0}),  # two iterations teach little
     "rounds": EASY_ROUNDS.model_copy(update={"min_reward_pairs": 10, "max_votes_per_rater": 50}),
     "reward": RewardSettings(
         learning_rate=2e-2, head_learning_rate=2e-2, epochs=8, batch_size=4, min_held_out=3, min_accuracy_bound=0.3

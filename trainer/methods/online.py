@@ -137,6 +137,7 @@ def train_online(
         "steps": loop.optimiser.steps,
         "stopped_by": loop.stopped_by or "iterations",
         **loop.values,
+        "reward_margin": loop.reward_rise,
     }
 
 
@@ -170,6 +171,13 @@ class _Loop:
     @property
     def _kept_in(self) -> Path:
         return self._folder / CHECKPOINTS_DIR / "policy"
+
+    @property
+    def reward_rise(self) -> float:
+        """By how much the reward of the replies that were kept exceeds the first iteration's; the gate holds it against
+        what held-out people prefer."""
+        kept = self._history[:-1] if self.stopped_by else self._history
+        return kept[-1]["reward"] - self._first["reward"] if kept else 0.0
 
     def look(self, rollout: Rollout) -> dict[str, float]:
         """Look at an iteration's replies, adapt the weight of the KL, and stop, going back, where a brake says so."""
