@@ -87,7 +87,7 @@ def test_agreement_is_between_people_and_reliability_needs_enough_votes() -> Non
     acts += [thumb(10_000 + n, "contrary", f"reply-{n}", dice.random() < 0.5) for n in range(100)]
     votes = trust.votes_of(acts)
     found, alike = trust.agreement_of(votes)
-    assert found.alpha is not None
+    assert found.alpha is not None and found.low is not None and found.high is not None and alike is not None
     assert 0.2 < found.low < found.alpha < found.high < 0.8
     assert 0.6 < alike < 0.85
     known = {one.rater_id: one for one in trust.reliabilities(votes, 20)}

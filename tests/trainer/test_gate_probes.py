@@ -328,7 +328,7 @@ def test_an_adapter_trained_to_refuse_moves_the_probe(job: Job) -> None:
     weights = [weight for weight in policies.model.parameters() if weight.requires_grad]
     optimiser = torch.optim.Adam(weights, 0.03)
     loss: Any = torch.tensor(math.inf)
-    while float(loss) > 1.0:
+    while float(loss.detach()) > 1.0:
         loss = 0
         for ids in prompts:
             logits = policies.model(input_ids=torch.tensor([ids + refusal])).logits[0, len(ids) - 1 : -1]

@@ -232,6 +232,7 @@ def _open_engine(
 def _context(settings: "Settings", store: "Store", engine: Any, follower: "PolicyFollower", token: str) -> Any:
     from feedback_store.raters import load_or_create_key
     from serving.api import ApiContext
+    from trainer.canary_judge import canary_report
     from trainer.readiness import readiness
 
     return ApiContext(
@@ -243,10 +244,12 @@ def _context(settings: "Settings", store: "Store", engine: Any, follower: "Polic
         policy=settings.policy,
         serving=settings.serving,
         privacy=settings.privacy,
+        trust=settings.trust,
         readiness=lambda: store.read(readiness, settings.rounds, settings.training).as_dict(),
         on_pointer_moved=follower.pointer_moved,
         prepare_version=follower.prepare,
         canary=lambda: follower.canary,
+        canary_report=lambda: store.read(canary_report, settings.canary),
         close_parts=False,
     )
 
