@@ -17,7 +17,7 @@ RoundState = Literal["requested", "selecting", "training", "gating", "published"
 ROUND_ENDED: frozenset[RoundState] = frozenset({"published", "rejected", "failed", "cancelled"})
 VersionState = Literal["candidate", "canary", "live", "retired", "rejected"]
 Split = Literal["train", "held_out"]
-Method = Literal["kto", "dpo"]
+Method = Literal["sft", "kto", "dpo", "reward", "ppo", "grpo"]
 Message = dict[str, str]
 """One chat message: `role` (system, user or assistant) and `content`."""
 

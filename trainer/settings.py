@@ -1,6 +1,6 @@
 """Settings of rounds: sections [rounds], [training], [lora] and [gate] of thumbwise.toml."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -94,8 +94,19 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    method: Literal["auto", "kto", "dpo"] = "auto"
-    """kto learns from thumbs, dpo from comparisons. auto: the one whose minimum is met; of two, the one with more."""
+    method: Literal["auto", "sft", "kto", "dpo", "reward", "ppo", "grpo"] = "auto"
+    """sft learns from approved corrections, kto from thumbs, dpo from comparisons; ppo and grpo train a reward model on
+    comparisons and then learn from replies of their own; reward trains that model alone. auto: the first of
+    `auto_order` whose minimum is met."""
+    auto_order: tuple[Literal["sft", "kto", "dpo", "ppo", "grpo"], ...] = ("kto", "dpo", "sft")
+    """Methods that auto tries, the best first. Here KTO learnt most from equal feedback."""
+    start_from: Literal["live", "base"] = "live"
+    """Where a candidate begins, and what its training holds it to: the live version, or the base model with a fresh
+    adapter. The gate compares it with the live version either way."""
+    replay_share: float = Field(default=0.5, ge=0, lt=1)
+    """SFT: share of the examples that are well-rated replies rather than corrections, against forgetting."""
+    checkpoint_every: int = Field(default=10, ge=1)
+    """Optimiser steps between checkpoints, from which a training that was killed goes on."""
     learning_rate: float = Field(default=2e-3, gt=0, lt=1)
     """Peak learning rate of AdamW for a fresh adapter."""
     continued_learning_rate: float = Field(default=8e-4, gt=0, lt=1)
@@ -119,8 +130,9 @@ class TrainingSettings(BaseModel):
     """KTO weighs the rarer thumb up until ups and downs weigh alike, but never above this."""
     use_verdicts_as_thumbs: bool = True
     """KTO: a comparison's winner counts as a thumb up and its losers as down; "both bad" is down for each."""
-    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
-    """DPO: the share of verdicts taken to be wrong; (1 − √(2a − 1)) / 2 where two raters agree on a share a."""
+    label_smoothing: Literal["auto"] | Annotated[float, Field(ge=0, lt=0.5)] = "auto"
+    """DPO: the share of verdicts taken to be wrong. auto: (1 − √(2a − 1)) / 2, where two raters agree on a share a of
+    at least `reward.min_agreement_pairs` comparisons judged twice; 0 where that is unknown."""
     chosen_likelihood_weight: float = Field(default=0.0, ge=0)
     """DPO: weight of the chosen reply's mean-token likelihood (0.2 held off too short replies)."""
     warmup_share: float = Field(default=0.1, ge=0, lt=1)

@@ -26,10 +26,13 @@ from trainer.job import (
     CANCEL_FILE,
     GATE_FILE,
     HELD_OUT_FILE,
+    ROLLOUTS_FILE,
     SEALED_FILE,
     TRAIN_FILE,
+    ExampleRow,
     Job,
     PairRow,
+    Row,
     VoteRow,
     read_job,
     read_prompts,
@@ -39,6 +42,7 @@ from trainer.job import (
 from trainer.round_folder import held
 
 if TYPE_CHECKING:
+    from trainer.drawing import Draw
     from trainer.policies import Policies
 
 _SIGN_OF_LIFE_S = 10.0
@@ -72,13 +76,16 @@ def yield_to_others(niceness: int) -> None:
 
 def run_round(folder: Path, job: Job, emit: Emit) -> int:
     """Train, seal and gate; every failure becomes one `failed` event with its reason."""
-    from trainer.methods.common import Cancelled
+    from trainer.methods.common import BelowBar, Cancelled
 
     try:
         with held(folder):
             _run(folder, job, _reaching(emit))
     except Cancelled:
         emit("cancelled")
+        return 0
+    except BelowBar as refusal:
+        emit("refused", reason=str(refusal))
         return 0
     except Exception as error:
         traceback.print_exc()
@@ -103,7 +110,8 @@ def _run(folder: Path, job: Job, emit: Emit) -> None:
             raise Cancelled
 
     sealed_file, gate_file = folder / SEALED_FILE, folder / GATE_FILE
-    train = read_rows(folder, TRAIN_FILE)
+    train, held_out = read_rows(folder, TRAIN_FILE), read_rows(folder, HELD_OUT_FILE)
+    draw = engine_draw(job, _each(stop_when_cancelled, _sign_of_life(emit)))
     if sealed_file.exists():
         sealed = json.loads(sealed_file.read_text(encoding="utf-8"))
         emit("state", state="gating", detail={"doing": "resuming"})
@@ -111,7 +119,10 @@ def _run(folder: Path, job: Job, emit: Emit) -> None:
     else:
         emit("state", state="training", detail={"rows": len(train), "method": job.method, "doing": "loading"})
         policies = Policies.open(job)
-        metrics = train_candidate(policies, train, job, folder, emit)
+        metrics = train_candidate(policies, train, held_out, job, folder, emit, draw)
+        if job.method == "reward":  # it is judged already, and serves nobody
+            emit("done", metrics=metrics)
+            return
         sealed = {"adapter_sha256": seal(policies, job, folder), "metrics": metrics}
         write_whole(sealed_file, json.dumps(sealed))
     emit("sealed", adapter_sha256=sealed["adapter_sha256"], metrics=sealed["metrics"])
@@ -124,10 +135,10 @@ def _run(folder: Path, job: Job, emit: Emit) -> None:
             policies,
             job,
             sealed["adapter_sha256"],
-            train=train,
-            held_out=read_rows(folder, HELD_OUT_FILE),
+            train=_judgements(train),
+            held_out=_judgements(held_out),
             prompts=read_prompts(folder),
-            draw=engine_draw(job, _each(stop_when_cancelled, _sign_of_life(emit))),
+            draw=draw,
             emit=emit,
             metrics=sealed["metrics"],
         )
@@ -168,16 +179,43 @@ def _each(*calls: Callable[[], None]) -> Callable[[], None]:
 
 
 def train_candidate(
-    policies: "Policies", rows: list[VoteRow | PairRow], job: Job, folder: Path, emit: Emit
-) -> dict[str, float]:
-    """Train by the job's method; return its counts and last metrics."""
+    policies: "Policies",
+    rows: list[Row],
+    held_out: list[Row],
+    job: Job,
+    folder: Path,
+    emit: Emit,
+    draw: "Draw",
+) -> dict[str, Any]:
+    """Train by the job's method; return its counts and last metrics. Raises BelowBar for a reward model too weak to
+    train a policy with."""
+    pairs = [row for row in rows if isinstance(row, PairRow)]
     if job.method == "kto":
         from trainer.methods.kto import train_kto
 
         return train_kto(policies, [row for row in rows if isinstance(row, VoteRow)], job, folder, emit)
-    from trainer.methods.dpo import train_dpo
+    if job.method == "sft":
+        from trainer.methods.sft import train_sft
 
-    return train_dpo(policies, [row for row in rows if isinstance(row, PairRow)], job, folder, emit)
+        return train_sft(policies, [row for row in rows if isinstance(row, ExampleRow)], job, folder, emit)
+    if job.method == "dpo":
+        from trainer.methods.dpo import train_dpo
+
+        return train_dpo(policies, pairs, job, folder, emit)
+    from trainer.methods.rewarded import train_reward_alone, train_rewarded
+
+    judged = [row for row in held_out if isinstance(row, PairRow)]
+    if job.method == "reward":
+        return train_reward_alone(policies, pairs, judged, job, folder, emit)
+    return train_rewarded(policies, pairs, judged, read_prompts(folder, ROLLOUTS_FILE), job, folder, emit, draw)
+
+
+def _judgements(rows: list[Row]) -> list[VoteRow | PairRow]:
+    """What the gate reads: votes and pairs. A liked reply that was learnt by heart is a vote for it."""
+    return [
+        VoteRow(row.feedback_id, row.rater, row.messages, row.reply, True) if isinstance(row, ExampleRow) else row
+        for row in rows
+    ]
 
 
 def seal(policies: "Policies", job: Job, folder: Path) -> str:
