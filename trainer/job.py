@@ -208,8 +208,7 @@ def remove_texts(folder: Path) -> None:
 
 
 def _write_lines(path: Path, rows: Iterable[Row | PromptRow]) -> None:
-    write_whole(path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "
-" for row in rows))
+    write_whole(path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
 
 
 def write_whole(path: Path, text: str) -> None:

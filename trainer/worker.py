@@ -111,7 +111,7 @@ def _run(folder: Path, job: Job, emit: Emit) -> None:
 
     sealed_file, gate_file = folder / SEALED_FILE, folder / GATE_FILE
     train, held_out = read_rows(folder, TRAIN_FILE), read_rows(folder, HELD_OUT_FILE)
-    draw = engine_draw(job, _each(stop_when_cancelled, _sign_of_life(emit)))
+    draw = engine_draw(job, _each(stop_when_cancelled, _sign_of_life(emit, sealed_file)))
     if sealed_file.exists():
         sealed = json.loads(sealed_file.read_text(encoding="utf-8"))
         emit("state", state="gating", detail={"doing": "resuming"})
@@ -158,14 +158,16 @@ def _reaching(emit: Emit) -> Emit:
     return emit_and_reach
 
 
-def _sign_of_life(emit: Emit) -> Callable[[], None]:
+def _sign_of_life(emit: Emit, sealed_file: Path) -> Callable[[], None]:
+    """Say now and then that drawing goes on: for a method's rollouts before the adapter is sealed, then for the gate."""
     last = time.monotonic()
 
     def say_so() -> None:
         nonlocal last
         if time.monotonic() - last > _SIGN_OF_LIFE_S:
             last = time.monotonic()
-            emit("state", state="gating", detail={"doing": "drawing replies"})
+            state = "gating" if sealed_file.exists() else "training"
+            emit("state", state=state, detail={"doing": "drawing replies"})
 
     return say_so
 
