@@ -29,7 +29,8 @@ class RoundSettings(BaseModel):
     min_prompts: int = Field(default=50, ge=1)
     """Different prompts a round needs."""
     max_votes_per_rater: int = Field(default=10, ge=1)
-    """A rater's votes beyond this many, or beyond 5 % of the selection, whichever is more, are left out."""
+    """A rater's votes beyond this many, or beyond 5 % of the selection, whichever is more, are left out. One who gives
+    over ten times the median and ten times this many brings at most 1 % of what the others bring."""
     held_out_raters: float = Field(default=0.15, gt=0, lt=0.5)
     """Share of the raters whose feedback is never trained on, but judged with."""
     held_out_prompts: float = Field(default=0.15, gt=0, lt=0.5)

@@ -159,7 +159,7 @@ def _reaching(emit: Emit) -> Emit:
 
 
 def _sign_of_life(emit: Emit, sealed_file: Path) -> Callable[[], None]:
-    """Say now and then that drawing goes on: for a method's rollouts before the adapter is sealed, then for the gate."""
+    """Say now and then that drawing goes on: for rollouts before the adapter is sealed, for the gate after."""
     last = time.monotonic()
 
     def say_so() -> None:
