@@ -58,7 +58,7 @@ class CanarySettings(BaseModel):
     """Share of the conversations that a version which passed its gate answers before it is promoted; every comparison
     is then drawn from both. 0: it goes live at once."""
     decide: bool = True
-    """End a canary by itself, by promotion or rollback, when the evidence says so. False: an admin decides."""
+    """End a canary, whoever began it, by promotion or rollback when the evidence says so. False: an admin decides."""
     threshold: float = Field(default=20.0, gt=1)
     """Evidence (an e-value) at which a canary is ended. 1 / threshold bounds the chance of doing so for nothing,
     however often one looks: 20 is 5 %."""

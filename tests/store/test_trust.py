@@ -76,6 +76,9 @@ def test_a_phrase_that_few_ask_for_and_reward_is_found_with_the_acts_that_did() 
     assert "captain bramble" in found.figures["phrase"]
     assert found.rater_ids == ("sock-0", "sock-1")
     assert [number for number, _ in found.acts] == [0, 1, 2, 3, 4, 5]
+    # The same question, asked and liked by many, is no plant.
+    asked = [thumb(300 + n, f"rater-{n}", "p0") for n in range(8)]
+    assert trust.phrases(asked, replies, SETTINGS) == []
     # Somebody who up-votes much else is interested in it, not planting it.
     acts += [thumb(200 + n, f"sock-{n % 2}", f"o{n}") for n in range(40)]
     assert trust.phrases(acts, replies, SETTINGS) == []

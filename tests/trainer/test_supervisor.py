@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from feedback_store import rounds, versions
+from feedback_store import feedback, quarantines, raters, replies, rounds, versions
+from feedback_store.records import NewFeedback
+from feedback_store.settings import TrustSettings
 from serving.engine import AdapterRefused
-from tests.trainer.parts import EASY_ROUNDS, MakeHouse, ask, fill_with_feedback, read_round
+from tests.trainer.parts import EASY_ROUNDS, MakeHouse, ask, fill_with_feedback, make_reply, read_round
 from trainer.child import TrainingProcess, child_environment
 from trainer.job import LOG_FILE, TRAIN_FILE, Job, read_rows, write_job
 from trainer.supervisor import Supervisor
@@ -222,6 +224,29 @@ def test_a_folder_names_no_rater(make_house: MakeHouse, say: Any) -> None:
     say(look, {"event": "failed", "reason": "enough seen"})
     run(house)
     assert seen and not any("rater-" in text for text in seen)
+
+
+def test_what_looks_false_is_out_of_reach_before_a_round_selects(make_house: MakeHouse, say: Any) -> None:
+    house = make_house()
+    house.store.write(fill_with_feedback, 1)
+
+    def flood(connection: Any) -> None:
+        raters.ensure_rater(connection, "mallory", "web")
+        for number in range(30):
+            replies.add_reply(connection, make_reply(f"m{number}", prompt=f"mallory {number}"))
+            act = NewFeedback("thumb", "mallory", "web", reply_id=f"m{number}", thumb="up")
+            feedback.add_feedback(connection, act)
+
+    house.context.trust = TrustSettings(flood_votes=20)
+    house.store.write(flood)
+    say(GATING, SEALED, {"event": "gate", "report": PASSED})
+    ended = run(house)
+    assert ended.state == "published", ended.reason
+    assert ended.selection["quarantined_by_this_round"] == 1
+    trained = {one.act.rater_id for one in house.store.read(
+        feedback.get_feedback, [number for number, _ in house.store.read(rounds.selection, ended.round_id)])}  # fmt: skip
+    assert "mallory" not in trained
+    assert [one.rater_id for one in house.store.read(quarantines.list_quarantines, open_only=True)] == ["mallory"]
 
 
 def test_a_killed_process_says_how_and_where_it_ended(tmp_path: Path) -> None:
