@@ -243,9 +243,8 @@ def test_what_looks_false_is_out_of_reach_before_a_round_selects(make_house: Mak
     ended = run(house)
     assert ended.state == "published", ended.reason
     assert ended.selection["quarantined_by_this_round"] == 1
-    trained = {one.act.rater_id for one in house.store.read(
-        feedback.get_feedback, [number for number, _ in house.store.read(rounds.selection, ended.round_id)])}  # fmt: skip
-    assert "mallory" not in trained
+    frozen = [number for number, _ in house.store.read(rounds.selection, ended.round_id)]
+    assert "mallory" not in {one.act.rater_id for one in house.store.read(feedback.get_feedback, frozen)}
     assert [one.rater_id for one in house.store.read(quarantines.list_quarantines, open_only=True)] == ["mallory"]
 
 
