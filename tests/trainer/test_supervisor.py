@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from feedback_store import feedback, quarantines, raters, replies, rounds, versions
+from feedback_store import feedback, quarantines, raters, replies, rounds, side_by_sides, versions
 from feedback_store.records import NewFeedback
 from feedback_store.settings import TrustSettings
 from serving.engine import AdapterRefused
 from tests.trainer.parts import EASY_ROUNDS, MakeHouse, ask, fill_with_feedback, make_reply, read_round
 from trainer.child import TrainingProcess, child_environment
 from trainer.job import LOG_FILE, TRAIN_FILE, Job, read_rows, write_job
+from trainer.settings import CanarySettings
 from trainer.supervisor import Supervisor
 
 PASSED = {"outcome": "pass", "summary": "every check passed", "checks": []}
@@ -129,6 +130,26 @@ def test_a_version_that_went_live_meanwhile_keeps_the_candidate_waiting(make_hou
     assert "went live meanwhile" in ended.reason
     assert house.store.read(versions.live_version).version == 2
     assert house.store.read(versions.get_version, 3).state == "candidate"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_version_that_people_veto_at_the_last_moment_waits_for_an_admin(
+    make_house: MakeHouse, say: Any, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    house = make_house(canary=CanarySettings(share=share))
+    house.store.write(fill_with_feedback, 1)
+
+    def veto(point: str) -> None:
+        if point == "publish":
+            house.store.write(side_by_sides.veto, 2, actor="olga", reason="it is rude")
+
+    monkeypatch.setattr("trainer.round_run.reach", veto)
+    say(GATING, SEALED, {"event": "gate", "report": PASSED})
+    ended = run(house)
+    assert ended.state == "published"
+    assert "vetoed by olga: it is rude" in ended.reason and "waits for an admin" in ended.reason
+    assert house.store.read(versions.live_version).version == 1
+    assert house.store.read(versions.canary) is None
 
 
 def test_what_the_process_says_failed_is_the_rounds_reason(make_house: MakeHouse, say: Any) -> None:
