@@ -1,7 +1,6 @@
 """Probes, packs, the judge, drift, advice: what the gate measures beside the replies of its prompts."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import resources
@@ -327,14 +326,14 @@ def test_an_adapter_trained_to_refuse_moves_the_probe(job: Job) -> None:
     prompts = [encoder.prompt_ids(question(prompt.text)) for prompt in packs.edgy]
     weights = [weight for weight in policies.model.parameters() if weight.requires_grad]
     optimiser = torch.optim.Adam(weights, 0.03)
-    loss: Any = torch.tensor(math.inf)
-    while float(loss.detach()) > 1.0:
-        loss = 0
+    for _ in range(12):
+        loss: Any = 0
         for ids in prompts:
             logits = policies.model(input_ids=torch.tensor([ids + refusal])).logits[0, len(ids) - 1 : -1]
             loss = loss + torch.nn.functional.cross_entropy(logits, torch.tensor(refusal))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    rise = sum(probe(policies, "candidate", packs)["over_refusal"].shares) - sum(before["over_refusal"].shares)
-    assert rise / len(packs.edgy) > 0.1
+    after = probe(policies, "candidate", packs)
+    assert sum(after["over_refusal"].shares) > 100 * sum(before["over_refusal"].shares)
+    assert probe(policies, "live", packs) == before
