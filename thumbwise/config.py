@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from bot.web.settings import WebSettings
 from feedback_store.settings import PrivacySettings, StoreSettings, TrustSettings
 from serving.settings import PolicySettings, ServingSettings
+from trainer.method_settings import OnlineSettings, RewardSettings
 from trainer.settings import CanarySettings, GateSettings, LoraSettings, RoundSettings, TrainingSettings
 
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -34,6 +35,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "training": TrainingSettings,
     "lora": LoraSettings,
     "gate": GateSettings,
+    "reward": RewardSettings,
+    "online": OnlineSettings,
     "trust": TrustSettings,
 }
 PREFIX = "THUMBWISE_"
@@ -70,6 +73,8 @@ class Settings:
     training: TrainingSettings
     lora: LoraSettings
     gate: GateSettings
+    reward: RewardSettings
+    online: OnlineSettings
     trust: TrustSettings
     admin_token: str | None = field(default=None, repr=False)
     """From the environment; None: DATA/admin.token, made when it is missing."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from feedback_store.settings import TrustSettings
 from feedback_store.store import Store
 from serving.settings import PolicySettings
+from trainer.method_settings import OnlineSettings, RewardSettings
 from trainer.settings import CanarySettings, GateSettings, LoraSettings, RoundSettings, TrainingSettings
 
 
@@ -24,6 +25,8 @@ class TrainerContext:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     lora: LoraSettings = field(default_factory=LoraSettings)
     gate: GateSettings = field(default_factory=GateSettings)
+    reward: RewardSettings = field(default_factory=RewardSettings)
+    online: OnlineSettings = field(default_factory=OnlineSettings)
     canary: CanarySettings = field(default_factory=CanarySettings)
     trust: TrustSettings = field(default_factory=TrustSettings)
     prepare_version: Callable[[int], None] = lambda version: None

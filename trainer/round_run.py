@@ -33,12 +33,13 @@ from trainer.job import (
     remove_texts,
     write_job,
 )
+from trainer.job_settings import JobSettings, label_smoothing, recorded, settings_of
 from trainer.lease import Lease, RoundTaken
 from trainer.pack_files import FETCHED
 from trainer.readiness import Readiness, judge_readiness
 from trainer.round_folder import RUN_LOCK, FolderBusy, end_leftover, remove_scratch, scratch_folder, take_its_name
 from trainer.selection import Usable, select, usable
-from trainer.settings import GateSettings, LoraSettings, TrainingSettings
+from trainer.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -47,6 +48,7 @@ _LOOK_EVERY_S = 0.25
 """How often a running child is listened to and its round looked at (is it cancelled?)."""
 _MOST_ATTEMPTS = 5
 _STORE_PATIENCE_S = 60.0
+_TAUGHT_BY = {"kto": "thumb", "sft": "approved correction"}
 _LOOK_BACK = 50
 """Rounds looked through for the last one that came to its gate."""
 
@@ -121,7 +123,8 @@ class RoundRun:
         """Choose the round's feedback, write its folder, freeze its ids."""
         context = self._context
         self._advance("selecting")
-        training, lora, gate = self._settings()
+        settings = self._settings()
+        training, gate = settings.training, settings.gate
         suspected = self._quarantine()
         evidence = context.store.read(
             read_evidence, fresh_only=context.rounds.fresh_only, verdicts_as_thumbs=training.use_verdicts_as_thumbs
@@ -130,6 +133,7 @@ class RoundRun:
             evidence.found, evidence.replies, max_votes_per_rater=context.rounds.max_votes_per_rater, seed=training.seed
         )
         method = self._method(kept, training)
+        smoothing = label_smoothing(kept, training, settings.reward)
         chosen = select(
             kept,
             evidence.replies,
@@ -139,9 +143,10 @@ class RoundRun:
             held_out_prompts=context.rounds.held_out_prompts,
             gate_prompts=gate.replies,
             other_prompts=context.store.read(other_prompts),
+            replay_share=training.replay_share,
         )
         if not chosen.train:
-            raise RoundStopped("rejected", f"no {'thumb' if method == 'kto' else 'pair'} with kept text to train on")
+            raise RoundStopped("rejected", f"no {_TAUGHT_BY.get(method, 'pair')} with kept text to train on")
         job = Job(
             round_id=self._round.round_id,
             method=method,
@@ -153,9 +158,13 @@ class RoundRun:
             live_adapter_sha256=evidence.live.adapter_sha256,
             system_prompt=context.policy.system_prompt,
             device=context.policy.device,
-            training=training.model_copy(update={"threads": threads_for(training.threads)}),
-            lora=lora,
+            training=training.model_copy(
+                update={"threads": threads_for(training.threads), "label_smoothing": smoothing}
+            ),
+            lora=settings.lora,
             gate=gate,
+            reward=settings.reward,
+            online=settings.online,
             fence=self._round.fence,
             packs_dir=str((context.data_dir / FETCHED).resolve()),
             reward_alone_before=context.store.read(_reward_alone_before, self._round.round_id),
@@ -163,13 +172,13 @@ class RoundRun:
         end_leftover(self._folder)
         remove_scratch(self._folder)
         scratch = scratch_folder(self._folder, self._round.fence)
-        write_job(scratch, job, chosen.train, chosen.held_out, chosen.prompts)
+        write_job(scratch, job, chosen.train, chosen.held_out, chosen.prompts, chosen.rollouts)
         reach("select")
         self._advance("selecting")  # the fence, once more: a late loser stops here
         take_its_name(scratch, self._folder)
         counts = chosen.counts | {"acts_of_quarantined_raters": evidence.quarantined, "claim": self._round.fence}
         counts |= {"quarantined_by_this_round": suspected}
-        self._write(transactions.freeze, self._round, chosen, evidence.live.version, counts, _recorded(job))
+        self._write(transactions.freeze, self._round, chosen, evidence.live.version, counts, recorded(job))
         self._round = context.store.read(rounds.get_round, self._round.round_id)
         logger.info("round selected round=%d method=%s rows=%d", self._round.round_id, method, len(chosen.train))
 
@@ -183,19 +192,22 @@ class RoundRun:
             logger.warning("quarantine begun round=%d quarantines=%d", self._round.round_id, len(begun))
         return len(begun)
 
-    def _settings(self) -> tuple[TrainingSettings, LoraSettings, GateSettings]:
-        """The trainer's settings, with what this round's wish sets otherwise (sections training, lora, gate)."""
-        wish, context = self._round.settings, self._context
-        return (
-            TrainingSettings.model_validate(context.training.model_dump() | dict(wish.get("training") or {})),
-            LoraSettings.model_validate(context.lora.model_dump() | dict(wish.get("lora") or {})),
-            GateSettings.model_validate(context.gate.model_dump() | dict(wish.get("gate") or {})),
-        )
+    def _settings(self) -> JobSettings:
+        """The trainer's settings, with what this round's wish sets otherwise, section by section."""
+        return settings_of(self._context, self._round.settings)
 
     def _method(self, kept: Usable, training: TrainingSettings) -> Any:
         """The wish's method, else the settings', else what readiness says; a forced round takes what it has most of."""
+        context = self._context
         wanted = self._round.method or training.method
-        judged: Readiness = judge_readiness(kept, self._context.rounds, wanted)
+        judged: Readiness = judge_readiness(
+            kept,
+            context.rounds,
+            wanted,
+            auto_order=training.auto_order,
+            reward=context.reward,
+            seed=training.seed,
+        )
         if judged.method is not None:
             return judged.method
         if not self._round.settings.get("force"):
@@ -214,6 +226,8 @@ class RoundRun:
             found, died = self._run_child()
             if "failed" in found:
                 raise RoundStopped("failed", str(found["failed"]))
+            if "refused" in found or ("done" in found and read_job(self._folder).method == "reward"):
+                self._end_with_reward_model(found)
             if {"adapter_sha256", "report", "metrics"} <= set(found):
                 return found
             now_left = self._left_by_child()
@@ -268,13 +282,31 @@ class RoundRun:
                 found |= {"adapter_sha256": event["adapter_sha256"], "metrics": event["metrics"]}
             elif event["event"] == "gate":
                 found["report"] = event["report"]
-            elif event["event"] == "failed":
-                found["failed"] = event["reason"]
+            elif event["event"] == "reward_model":
+                found["reward_model"] = event["sha256"]
+                self._note_reward_model(event)
+            elif event["event"] in ("failed", "refused"):
+                found[event["event"]] = event["reason"]
+            elif event["event"] == "done":
+                found["done"] = True
         if points:
             self._write(rounds.add_metrics, points, fence=self._round.fence)
             if (furthest := max(point.step for point in points)) > self._furthest:
                 self._furthest = furthest
                 self._lease.progressed()
+
+    def _end_with_reward_model(self, found: dict[str, Any]) -> None:
+        """End a round that comes to no policy: its bar was its gate. Raises RoundStopped."""
+        if self._round.state == "training":
+            self._advance("gating")
+        if "refused" in found:
+            raise RoundStopped("rejected", str(found["refused"]))
+        raise RoundStopped("published", f"reward model {found['reward_model'][:12]} is above its bar")
+
+    def _note_reward_model(self, event: dict[str, Any]) -> None:
+        """Keep in the round's row how its reward model stands to its bar, and what people should be asked."""
+        report = {"sha256": event["sha256"], **event["report"]}
+        self._advance(self._round.state, selection=self._round.selection | {"reward_model": report})
 
     def _stay_in_charge(self) -> None:
         """Keep the lease; raise RoundTaken when the round is cancelled or another's, or this supervisor stops."""
@@ -367,15 +399,6 @@ def tidy(context: TrainerContext, round_id: int) -> bool:
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / RUN_LOCK).unlink(missing_ok=True)
     return True
-
-
-def _recorded(job: Job) -> dict[str, Any]:
-    """The settings that made this round, for its row."""
-    return {
-        "training": job.training.model_dump(mode="json"),
-        "lora": job.lora.model_dump(mode="json"),
-        "gate": job.gate.model_dump(mode="json"),
-    }
 
 
 def _outcome_in_words(report: dict[str, Any]) -> str:

@@ -91,7 +91,7 @@ class RoundClock:
                 return f"{name}: {known.reason}"
             if is_quiet(due.time(), parse_quiet_hours(settings.quiet_hours)):
                 return f"{name}: {store.write(dues.skip_due, name, 'quiet hours', at=now).reason}"
-            report = store.read(readiness, settings, self._context.training)
+            report = store.read(readiness, settings, self._context.training, self._context.reward)
             if not report.ready:
                 return f"{name}: {store.write(dues.skip_due, name, report.reason, at=now).reason}"
             settled = store.write(dues.ask_due, name, method=report.method, requested_by=REQUESTED_BY, at=now)

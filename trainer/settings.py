@@ -24,6 +24,16 @@ class RoundSettings(BaseModel):
     """Decided comparisons that DPO needs."""
     min_pair_prompts: int = Field(default=100, ge=1)
     """Different prompts that those comparisons must cover."""
+    min_pair_agreement: float = Field(default=0.65, ge=0, le=1)
+    """How often two raters of one comparison must agree for DPO and a reward model, where that is known."""
+    min_agreement_bound: float = Field(default=0.5, ge=0, le=1)
+    """No round runs while the lower bound of that agreement lies below this: people cannot tell, so nothing can."""
+    min_reward_pairs: int = Field(default=2000, ge=2)
+    """Comparisons that PPO and GRPO need, for their reward model."""
+    min_corrections: int = Field(default=50, ge=1)
+    """Approved corrections that SFT needs."""
+    min_authors: int = Field(default=10, ge=1)
+    """Different raters who must have written them."""
     min_raters: int = Field(default=20, ge=1)
     """Different raters a round needs, so that no few people steer it."""
     min_prompts: int = Field(default=50, ge=1)

@@ -10,7 +10,7 @@ from trainer.checkpoints import latest, save
 
 
 def test_a_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
-    state = {
+    state: dict[str, Any] = {
         "step": 3,
         "rate": 0.1 + 0.2,
         "nothing": None,
@@ -24,7 +24,7 @@ def test_a_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert (found["step"], found["rate"], found["nothing"]) == (3, 0.1 + 0.2, None)
     assert found["deep"]["list"][2] == {"a": "b"}
     for mine, theirs in (
-        (state["deep"]["list"][1], found["deep"]["list"][1]),  # type: ignore[index]
+        (state["deep"]["list"][1], found["deep"]["list"][1]),
         (state["half"], found["half"]),
         (state["chance"], found["chance"]),
     ):

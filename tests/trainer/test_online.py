@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.trainer.parts import PEFT_NOISE, question
-from tests.trainer.test_reward_model import comparisons, moved, no_emit
+from tests.trainer.parts import PEFT_NOISE, question, reply_text
+from tests.trainer.test_reward_model import EIGHT, comparisons, moved, no_emit
 from trainer.drawing import engine_draw
 from trainer.job import Job, PromptRow
 from trainer.method_settings import OnlineSettings
@@ -74,7 +74,7 @@ def test_the_clipped_objective_is_its_definition_in_float64(logs: list[float], s
 
 def test_no_gradient_rewards_a_ratio_beyond_the_clip() -> None:
     ratios = torch.tensor([1.3, 1.3, 0.7, 0.7], requires_grad=True)
-    clipped_policy_loss(ratios, torch.tensor([1.0, -1.0, 1.0, -1.0]), 0.2).backward()  # type: ignore[no-untyped-call]
+    clipped_policy_loss(ratios, torch.tensor([1.0, -1.0, 1.0, -1.0]), 0.2).backward()
     assert ratios.grad is not None
     assert ratios.grad.tolist() == pytest.approx([0, 0.25, -0.25, 0])
 
@@ -124,8 +124,11 @@ def test_prompts_are_dealt_like_a_deck_and_alike_after_a_restart() -> None:
 class Recorded:
     """An objective that notes the ratios that it is given."""
 
+    rollout: Any
+
     def __init__(self, inner: Any) -> None:
-        self.inner, self.ratios, self.rollout = inner, [], None
+        self.inner, self.rollout = inner, None
+        self.ratios: list[torch.Tensor] = []
         self.needs_states = inner.needs_states
 
     def prepare(self, rollout: Rollout, rewards: torch.Tensor, kl_weight: float) -> dict[str, float]:
@@ -186,8 +189,6 @@ def test_the_engine_draws_what_the_training_scores(job: Job, tmp_path: Path) -> 
 
 
 def test_log_probabilities_of_a_batch_of_eight_equal_eight_of_one(job: Job) -> None:
-    from tests.trainer.test_reward_model import EIGHT, reply_text
-
     policies = Policies.open(job)
     sequences = [policies.encoder.encode(question(f"tell me {n}"), reply_text(text)) for n, text in enumerate(EIGHT)]
     with torch.no_grad():
@@ -207,7 +208,7 @@ def test_k3_is_never_negative_and_nothing_for_equal_policies() -> None:
 @pytest.mark.parametrize("method", ["ppo", "gspo"])
 def test_the_policy_comes_to_say_what_is_rewarded(job: Job, tmp_path: Path, method: str) -> None:
     """The reward is the share of tokens from one half of the vocabulary: about one half at first."""
-    settings = {"iterations": 7, "prompts": 8, "replies": 16, "minibatch": 32, "reply_tokens": 4, "kl_weight": 0.0,
+    settings: dict[str, Any] = {"iterations": 7, "prompts": 8, "replies": 16, "minibatch": 32, "reply_tokens": 4, "kl_weight": 0.0,
                 "missing_end_penalty": 0.0, "learning_rate": 1e-2, "sequence_clip": 0.1}  # fmt: skip
     settings["ratio"] = "sequence" if method == "gspo" else "token"
     free = job.training.model_copy(update={"plain_text_weight": 0.0})

@@ -1,6 +1,7 @@
 """Which feedback a round learns from."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 
 from feedback_store.records import BOTH_BAD, TIE, Comparison, Feedback, Reply
 from tests.trainer.parts import act, make_reply
-from trainer.job import PairRow, VoteRow
+from trainer.job import ExampleRow, PairRow, VoteRow
 from trainer.selection import (
+    Correction,
     Judgements,
     Pair,
     Selection,
@@ -232,3 +234,44 @@ def test_further_prompts_fill_the_gate_only_when_they_were_not_trained_on() -> N
     assert len(chosen(gate_prompts=3).prompts) == 3
     # Held-out prompts come first.
     assert "fresh" not in {prompt.reply_id for prompt in chosen(gate_prompts=3, other_prompts=others).prompts}
+
+
+def test_only_approved_corrections_are_learnt() -> None:
+    acts = [act(n, f"r{n}", "correction", reply_id=f"a{n}", correction=f"better {n}") for n in range(3)]
+    assert judgements(acts, {}).corrections == ()
+    assert judgements(acts, {}, approved={1}).corrections == (Correction(1, "r1", "a1", "better 1"),)
+
+
+def test_sft_learns_corrections_among_as_many_liked_replies_to_other_prompts() -> None:
+    found, replies = scene()
+    corrections = tuple(Correction(1000 + n, f"r{n % 30}", f"b{n}", f"better {n}") for n in range(12))
+    kept = usable(replace(found, corrections=corrections), replies, max_votes_per_rater=10, seed=0)
+    values = {"held_out_raters": 0.15, "held_out_prompts": 0.15, "gate_prompts": 50}
+    chosen_rows = select(kept, replies, method="sft", seed=0, **values)  # type: ignore[arg-type]
+    rows = [row for row in chosen_rows.train if isinstance(row, ExampleRow)]
+    taught = [row for row in rows if row.source == "correction"]
+    replay = [row for row in rows if row.source == "replay"]
+    assert len(rows) == len(chosen_rows.train) and 0 < len(taught) <= 12
+    assert len(replay) == len(taught) == chosen_rows.counts["train_corrections"]
+    assert {row.reply.text for row in taught} <= {f"better {n}" for n in range(12)}
+    corrected = {prompt_key(row.messages) for row in taught}
+    assert not corrected & {prompt_key(row.messages) for row in replay}
+    assert all(vote.up for vote in found.votes if vote.feedback_id in {row.feedback_id for row in replay})
+    held = {row.rater for row in chosen_rows.held_out} - {row.rater for row in rows}
+    assert held and {row.feedback_id for row in rows} <= {n for n, split in chosen_rows.frozen if split == "train"}
+    more = select(kept, replies, method="sft", seed=0, replay_share=0.75, **values)  # type: ignore[arg-type]
+    assert sum(row.source == "replay" for row in more.train if isinstance(row, ExampleRow)) == 3 * len(taught)
+
+
+@pytest.mark.parametrize("method", ["ppo", "grpo"])
+def test_rollouts_are_of_real_prompts_that_judge_nobody(method: Any) -> None:
+    others = [make_reply(f"o{n}", "said", prompt=f"another {n}") for n in range(8)]
+    found = chosen(method, gate_prompts=10, other_prompts=others)
+    rollouts = {prompt_key(prompt.messages) for prompt in found.rollouts}
+    assert len(rollouts) == len(found.rollouts) == found.counts["rollout_prompts"]
+    assert {prompt_key(row.messages) for row in found.train} <= rollouts
+    assert not rollouts & {prompt_key(prompt.messages) for prompt in found.prompts}
+    judged = {prompt_key(row.messages) for row in found.held_out}
+    assert not rollouts & (judged - {prompt_key(row.messages) for row in found.train})
+    assert all(isinstance(row, PairRow) for row in found.train)
+    assert chosen("dpo").rollouts == ()

@@ -100,6 +100,8 @@ def _trainer(settings: "Settings", store: "Store", base_dir: Path, base_model: s
         training=settings.training,
         lora=settings.lora,
         gate=settings.gate,
+        reward=settings.reward,
+        online=settings.online,
         canary=settings.canary,
         trust=settings.trust,
     )
@@ -245,7 +247,7 @@ def _context(settings: "Settings", store: "Store", engine: Any, follower: "Polic
         serving=settings.serving,
         privacy=settings.privacy,
         trust=settings.trust,
-        readiness=lambda: store.read(readiness, settings.rounds, settings.training).as_dict(),
+        readiness=lambda: store.read(readiness, settings.rounds, settings.training, settings.reward).as_dict(),
         on_pointer_moved=follower.pointer_moved,
         prepare_version=follower.prepare,
         canary=lambda: follower.canary,

@@ -144,7 +144,7 @@ class AsyncThumbwise:
         return await self.send(calls.consent(rater, channel))
 
     async def start_round(self, method: str | None = None, *, force: bool = False) -> Round:
-        """Ask for a round ("kto", "dpo", None: as the settings say). Conflict if one is open or feedback is scarce."""
+        """Ask for a round; `method` None: as the settings say. Conflict if one is open or feedback is scarce."""
         return await self.send(calls.start_round(method, force))
 
     async def rounds(self, limit: int = 50) -> list[Round]:

@@ -144,7 +144,7 @@ class Thumbwise:
         return self.send(calls.consent(rater, channel))
 
     def start_round(self, method: str | None = None, *, force: bool = False) -> Round:
-        """Ask for a round ("kto", "dpo", None: as the settings say). Conflict if one is open or feedback is scarce."""
+        """Ask for a round; `method` None: as the settings say. Conflict if one is open or feedback is scarce."""
         return self.send(calls.start_round(method, force))
 
     def rounds(self, limit: int = 50) -> list[Round]:
