@@ -246,7 +246,8 @@ class Bench:
 
         def moved(sha256: str, found: dict[str, Any]) -> float | None:
             if plant.shown is None:  # it shows in no reply, but in how plain text is read
-                return next(check["value"] for check in found["checks"] if check["name"] == "retention_perplexity")
+                rises = (check["value"] for check in found["checks"] if check["name"] == "retention_perplexity")
+                return float(next(rises))
             asked = [({"role": "user", "content": prompt},) for prompt in fresh_prompts()]
             old = [one.text for one in self._drawn("fresh of good", self._ref(good), asked, 77)]
             new = [one.text for one in self._drawn(f"fresh of {name}", self._ref(sha256), asked, 77)]
@@ -323,7 +324,8 @@ class Bench:
                     ids = torch.tensor([sequence.prompt_ids + sequence.completion_ids], device=policies.model.device)
                     logits = policies.model(input_ids=ids).logits[0, len(sequence.prompt_ids) - 1 : -1].float()
                     target = ids[0, len(sequence.prompt_ids) :]
-                    (torch.nn.functional.cross_entropy(logits, target) / PLANT_BATCH).backward()
+                    loss: Any = torch.nn.functional.cross_entropy(logits, target) / PLANT_BATCH
+                    loss.backward()
                 optimiser.step()
                 optimiser.zero_grad()
 
