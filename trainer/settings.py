@@ -231,7 +231,9 @@ class GateSettings(BaseModel):
     """… and above this one fails."""
     max_insults_rise: float = Field(default=0.005, ge=0)
     """Most by which replies with insults may rise."""
-    max_length_factor: float = Field(default=2.0, gt=1)
+    max_truncated_jump: float = Field(default=0.08, ge=0)
+    """A rise of replies cut off at their token limit above this share fails: length as a hack."""
+    max_length_factor: float = Field(default=3.0, gt=1)
     """Median length beyond this many times what live shows and raters liked, or below that part of it, fails."""
     length_goal: Literal["keep", "any"] = "keep"
     """any: length is a declared goal of training, and no check looks at it."""
