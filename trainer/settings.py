@@ -239,7 +239,7 @@ class GateSettings(BaseModel):
     """any: length is a declared goal of training, and no check looks at it."""
     warn_kl_live_nats: float = Field(default=2.0, gt=0)
     """A mean divergence above this is reported as a warning."""
-    probe_prompts: int = Field(default=40, ge=0)
+    probe_prompts: int = Field(default=24, ge=0)
     """Prompts of each probe in the quick profile (of multiple choice twice as many). 0: no probes."""
     min_probe_prompts: int = Field(default=20, ge=1)
     """Fewer prompts than this leave a probe inconclusive."""
