@@ -72,11 +72,15 @@ def _score(model: Any, texts: list[Ids], branches: list[Sequence[Ids]], least: f
     return [totals[place * many : (place + 1) * many] for place in range(len(texts))]
 
 
-def _score_rest(model: Any, cache: Any, mask_BT: torch.Tensor, flat: list[Ids], many: int, longest: int) -> list[float]:
-    """The log-probabilities of the branches' tokens after their first."""
+def _score_rest(
+    model: Any, cache: Any, mask_BT: torch.Tensor, flat: list[Ids], places: list[int], many: int
+) -> list[float]:
+    """The log-probabilities of these branches' tokens after their first. places: of each among all, `many` a text."""
     device = next(model.parameters()).device
-    cache.batch_repeat_interleave(many)
-    before_NT = mask_BT.repeat_interleave(many, 0)
+    longest = max(len(branch) for branch in flat)
+    texts_N = torch.tensor([place // many for place in places])
+    cache.batch_select_indices(texts_N.to(device))
+    before_NT = mask_BT[texts_N]
     ids_NL = torch.zeros(len(flat), longest - 1, dtype=torch.long)
     mask_NL = torch.zeros(len(flat), longest - 1, dtype=torch.long)
     for place, branch in enumerate(flat):

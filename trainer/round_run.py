@@ -33,7 +33,7 @@ from trainer.job import (
     remove_texts,
     write_job,
 )
-from trainer.job_settings import JobSettings, label_smoothing, recorded, settings_of
+from trainer.job_settings import label_smoothing, recorded, settings_of
 from trainer.lease import Lease, RoundTaken
 from trainer.pack_files import FETCHED
 from trainer.readiness import Readiness, judge_readiness
@@ -47,6 +47,7 @@ T = TypeVar("T")
 _LOOK_EVERY_S = 0.25
 """How often a running child is listened to and its round looked at (is it cancelled?)."""
 _MOST_ATTEMPTS = 5
+BASE_VERSION = 1
 _STORE_PATIENCE_S = 60.0
 _TAUGHT_BY = {"kto": "thumb", "sft": "approved correction"}
 _LOOK_BACK = 50
@@ -123,7 +124,7 @@ class RoundRun:
         """Choose the round's feedback, write its folder, freeze its ids."""
         context = self._context
         self._advance("selecting")
-        settings = self._settings()
+        settings = settings_of(context, self._round.settings)
         training, gate = settings.training, settings.gate
         suspected = self._quarantine()
         evidence = context.store.read(
@@ -178,7 +179,8 @@ class RoundRun:
         take_its_name(scratch, self._folder)
         counts = chosen.counts | {"acts_of_quarantined_raters": evidence.quarantined, "claim": self._round.fence}
         counts |= {"quarantined_by_this_round": suspected}
-        self._write(transactions.freeze, self._round, chosen, evidence.live.version, counts, recorded(job))
+        reference = evidence.live.version if training.start_from == "live" else BASE_VERSION
+        self._write(transactions.freeze, self._round, chosen, reference, counts, recorded(job))
         self._round = context.store.read(rounds.get_round, self._round.round_id)
         logger.info("round selected round=%d method=%s rows=%d", self._round.round_id, method, len(chosen.train))
 
@@ -191,10 +193,6 @@ class RoundRun:
         if begun:
             logger.warning("quarantine begun round=%d quarantines=%d", self._round.round_id, len(begun))
         return len(begun)
-
-    def _settings(self) -> JobSettings:
-        """The trainer's settings, with what this round's wish sets otherwise, section by section."""
-        return settings_of(self._context, self._round.settings)
 
     def _method(self, kept: Usable, training: TrainingSettings) -> Any:
         """The wish's method, else the settings', else what readiness says; a forced round takes what it has most of."""

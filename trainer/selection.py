@@ -7,16 +7,25 @@ acts and the seed alone: the same feedback gives the same selection, and the spl
 from round to round, so that a later round does not train on what an earlier candidate was held out from.
 """
 
-import hashlib
-import json
 import statistics
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from feedback_store.records import BOTH_BAD, TIE, Comparison, Feedback, Method, Reply, Split
-from trainer.job import ExampleRow, PairRow, PromptRow, ReplyText, Row, VoteRow
+from trainer.feedback_rows import (
+    Correction,
+    Pair,
+    Vote,
+    VoteSource,
+    example_rows,
+    pair_row,
+    prompt_key,
+    text_hash,
+    vote_row,
+)
+from trainer.job import ExampleRow, PairRow, PromptRow, Row, VoteRow
 
 _CAP_SHARE = 0.05
 """A rater may hold this share of a large selection, beyond the fixed number of votes."""
@@ -24,41 +33,8 @@ _FLOOD_TIMES, _FLOOD_SHARE = 10, 0.01
 
 MOST_ROLLOUT_PROMPTS = 2000
 
-VoteSource = Literal["thumb", "verdict", "ranking"]
 _SOURCES: tuple[VoteSource, ...] = ("thumb", "verdict", "ranking")
 """In order of directness: a thumb on the reply itself beats what a comparison implies about it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Vote:
-    """One rater's effective judgement of one reply."""
-
-    feedback_id: int
-    rater_id: str
-    reply_id: str
-    up: bool
-    source: VoteSource
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One rater's preference between two replies of one comparison."""
-
-    feedback_id: int
-    rater_id: str
-    chosen: str
-    rejected: str
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Correction:
-    """One rater's approved rewrite of a reply."""
-
-    feedback_id: int
-    rater_id: str
-    reply_id: str
-    text: str
 
 
 Judged = TypeVar("Judged", Vote, Pair, Correction)
@@ -203,16 +179,10 @@ def held_out(names: Iterable[str], share: float, seed: int, kind: str) -> frozen
     By hash and not by a shuffle: a name keeps its place in the order when others join, so nearly all stay on their
     side from round to round.
     """
-    ordered = sorted(set(names), key=lambda name: _hash(f"{seed}:{kind}:{name}"))
+    ordered = sorted(set(names), key=lambda name: text_hash(f"{seed}:{kind}:{name}"))
     if len(ordered) < 2:
         return frozenset()
     return frozenset(ordered[: -int(-share * len(ordered) // 1)])
-
-
-def prompt_key(messages: Sequence[Mapping[str, str]]) -> str:
-    """Name a prompt by its messages, alike for upper and lower case and for spacing."""
-    plain = [(message["role"], " ".join(message["content"].casefold().split())) for message in messages]
-    return _hash(json.dumps(plain))
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,13 +263,13 @@ def select(
     vote_rows: dict[Split, list[VoteRow | PairRow]] = {"train": [], "held_out": []}
     pair_rows: dict[Split, list[VoteRow | PairRow]] = {"train": [], "held_out": []}
     for vote in kept.votes:
-        vote_rows[split_of(vote.rater_id, vote.reply_id)].append(_vote_row(vote, replies, rater_numbers))
+        vote_rows[split_of(vote.rater_id, vote.reply_id)].append(vote_row(vote, replies, rater_numbers))
     for pair in kept.pairs:
-        pair_rows[split_of(pair.rater_id, pair.chosen)].append(_pair_row(pair, replies, rater_numbers))
+        pair_rows[split_of(pair.rater_id, pair.chosen)].append(pair_row(pair, replies, rater_numbers))
     train: list[Row] = list(vote_rows["train"] if method == "kto" else pair_rows["train"])
     if method == "sft":
         taught = [item for item in kept.corrections if split_of(item.rater_id, item.reply_id) == "train"]
-        train = _examples(taught, vote_rows["train"], replies, rater_numbers, replay_share, seed)
+        train = example_rows(taught, vote_rows["train"], replies, rater_numbers, replay_share, seed)
     out = vote_rows["held_out"] + pair_rows["held_out"]
     trained_keys = {prompt_key(row.messages) for row in train}
     others = list(other_prompts)
@@ -333,35 +303,13 @@ def select(
     )
 
 
-def _examples(
-    corrections: Sequence[Correction],
-    votes: Sequence[VoteRow | PairRow],
-    replies: Mapping[str, Reply],
-    raters: Mapping[str, int],
-    replay_share: float,
-    seed: int,
-) -> list[Row]:
-    """SFT's rows: corrections, and up-voted replies to other prompts, each reply once, chosen by a seeded hash."""
-    found: list[Row] = [_correction_row(item, replies, raters) for item in corrections]
-    corrected = {prompt_key(row.messages) for row in found}
-    liked: dict[str, VoteRow] = {}
-    for row in votes:
-        if isinstance(row, VoteRow) and row.up and prompt_key(row.messages) not in corrected:
-            liked.setdefault(row.reply.reply_id, row)
-    wanted = round(len(found) * replay_share / (1 - replay_share))
-    for name in sorted(liked, key=lambda name: _hash(f"{seed}:replay:{name}"))[:wanted]:
-        row = liked[name]
-        found.append(ExampleRow(row.feedback_id, row.rater, row.messages, row.reply, "replay"))
-    return found
-
-
 def _capped(rows: Sequence[Judged], at_least: int, seed: int) -> list[Judged]:
     """Keep at most the cap of every rater's rows, whole acts at a time, chosen by a seeded hash; order is kept."""
     allowed = allowed_rows(Counter(row.rater_id for row in rows), at_least)
     acts: dict[tuple[str, int], int] = Counter((row.rater_id, row.feedback_id) for row in rows)
     used: Counter[str] = Counter()
     kept: set[tuple[str, int]] = set()
-    for act in sorted(acts, key=lambda act: _hash(f"{seed}:cap:{act[0]}:{act[1]}")):
+    for act in sorted(acts, key=lambda act: text_hash(f"{seed}:cap:{act[0]}:{act[1]}")):
         if used[act[0]] + acts[act] <= allowed[act[0]]:
             used[act[0]] += acts[act]
             kept.add(act)
@@ -377,7 +325,7 @@ def _gate_prompts(
     found: dict[str, PromptRow] = {}
     for source in (first, second):
         keyed = [(prompt_key(messages), PromptRow(messages, reply_id)) for messages, reply_id in source]
-        for key, row in sorted(keyed, key=lambda item: _hash(f"{seed}:gate:{item[0]}")):
+        for key, row in sorted(keyed, key=lambda item: text_hash(f"{seed}:gate:{item[0]}")):
             if key not in trained:
                 found.setdefault(key, row)
     return list(found.values())[: max(wanted, 0)]
@@ -390,44 +338,3 @@ def _has_text(reply: Reply | None) -> bool:
         and reply.messages is not None
         and reply.finish_reason != "cancelled"
     )
-
-
-def _text_of(reply: Reply) -> ReplyText:
-    return ReplyText(
-        reply_id=reply.reply_id,
-        text=reply.text or "",
-        finish_reason=reply.finish_reason,
-        policy_version=reply.policy_version,
-        prompt_tokens=reply.prompt_tokens,
-        completion_tokens=reply.completion_tokens,
-        logprob_nats=reply.logprob_nats,
-        ended_by_stop_text=bool(reply.sampling.stop) and reply.finish_reason == "stop",
-    )
-
-
-def _vote_row(vote: Vote, replies: Mapping[str, Reply], raters: Mapping[str, int]) -> VoteRow:
-    reply = replies[vote.reply_id]
-    return VoteRow(vote.feedback_id, raters[vote.rater_id], reply.messages or (), _text_of(reply), vote.up)
-
-
-def _pair_row(pair: Pair, replies: Mapping[str, Reply], raters: Mapping[str, int]) -> PairRow:
-    chosen, rejected = replies[pair.chosen], replies[pair.rejected]
-    return PairRow(
-        pair.feedback_id,
-        raters[pair.rater_id],
-        chosen.messages or (),
-        _text_of(chosen),
-        _text_of(rejected),
-        pair.reason,
-    )
-
-
-def _correction_row(item: Correction, replies: Mapping[str, Reply], raters: Mapping[str, int]) -> ExampleRow:
-    """A rewrite ends by itself, and nobody's log-probability is known of it."""
-    text = ReplyText(item.reply_id, item.text, "stop", policy_version=0, prompt_tokens=0, completion_tokens=0)
-    messages = replies[item.reply_id].messages or ()
-    return ExampleRow(item.feedback_id, raters[item.rater_id], messages, text, "correction")
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

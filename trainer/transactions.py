@@ -14,11 +14,11 @@ def freeze(
     connection: Connection,
     held: Round,
     chosen: Selection,
-    live_version: int,
+    reference_version: int,
     counts: dict[str, int],
     settings: dict[str, Any],
 ) -> None:
-    """Freeze the ids and begin training, in one transaction."""
+    """Freeze the ids and begin training, in one transaction. reference_version: what the training holds to."""
     rounds.freeze_selection(connection, held.round_id, held.fence, list(chosen.frozen))
     rounds.advance(
         connection,
@@ -26,7 +26,7 @@ def freeze(
         held.fence,
         "training",
         method=chosen.method,
-        reference_version=live_version,
+        reference_version=reference_version,
         selection=counts,
         settings=held.settings | settings,
     )

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from trainer.policies import Policies
 
 _SIGN_OF_LIFE_S = 10.0
-"""How often a long part of the gate says that it goes on: a silent process is taken for a hung one."""
+"""How often drawing many replies says that it goes on: a silent process is taken for a hung one."""
 
 
 def main() -> int:
@@ -111,7 +111,6 @@ def _run(folder: Path, job: Job, emit: Emit) -> None:
 
     sealed_file, gate_file = folder / SEALED_FILE, folder / GATE_FILE
     train, held_out = read_rows(folder, TRAIN_FILE), read_rows(folder, HELD_OUT_FILE)
-    draw = engine_draw(job, _each(stop_when_cancelled, _sign_of_life(emit, sealed_file)))
     if sealed_file.exists():
         sealed = json.loads(sealed_file.read_text(encoding="utf-8"))
         emit("state", state="gating", detail={"doing": "resuming"})
@@ -119,6 +118,7 @@ def _run(folder: Path, job: Job, emit: Emit) -> None:
     else:
         emit("state", state="training", detail={"rows": len(train), "method": job.method, "doing": "loading"})
         policies = Policies.open(job)
+        draw = engine_draw(job, _each(stop_when_cancelled, _sign_of_life(emit, "training")))
         metrics = train_candidate(policies, train, held_out, job, folder, emit, draw)
         if job.method == "reward":  # it is judged already, and serves nobody
             emit("done", metrics=metrics)
@@ -138,7 +138,7 @@ def _run(folder: Path, job: Job, emit: Emit) -> None:
             train=_judgements(train),
             held_out=_judgements(held_out),
             prompts=read_prompts(folder),
-            draw=draw,
+            draw=engine_draw(job, _each(stop_when_cancelled, _sign_of_life(emit, "gating"))),
             emit=emit,
             metrics=sealed["metrics"],
         )
@@ -158,15 +158,13 @@ def _reaching(emit: Emit) -> Emit:
     return emit_and_reach
 
 
-def _sign_of_life(emit: Emit, sealed_file: Path) -> Callable[[], None]:
-    """Say now and then that drawing goes on: for rollouts before the adapter is sealed, for the gate after."""
+def _sign_of_life(emit: Emit, state: str) -> Callable[[], None]:
     last = time.monotonic()
 
     def say_so() -> None:
         nonlocal last
         if time.monotonic() - last > _SIGN_OF_LIFE_S:
             last = time.monotonic()
-            state = "gating" if sealed_file.exists() else "training"
             emit("state", state=state, detail={"doing": "drawing replies"})
 
     return say_so

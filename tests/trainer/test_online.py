@@ -208,8 +208,17 @@ def test_k3_is_never_negative_and_nothing_for_equal_policies() -> None:
 @pytest.mark.parametrize("method", ["ppo", "gspo"])
 def test_the_policy_comes_to_say_what_is_rewarded(job: Job, tmp_path: Path, method: str) -> None:
     """The reward is the share of tokens from one half of the vocabulary: about one half at first."""
-    settings: dict[str, Any] = {"iterations": 7, "prompts": 8, "replies": 16, "minibatch": 32, "reply_tokens": 4, "kl_weight": 0.0,
-                "missing_end_penalty": 0.0, "learning_rate": 1e-2, "sequence_clip": 0.1}  # fmt: skip
+    settings: dict[str, Any] = {
+        "iterations": 7,
+        "prompts": 8,
+        "replies": 16,
+        "minibatch": 32,
+        "reply_tokens": 4,
+        "kl_weight": 0.0,
+        "missing_end_penalty": 0.0,
+        "learning_rate": 1e-2,
+        "sequence_clip": 0.1,
+    }
     settings["ratio"] = "sequence" if method == "gspo" else "token"
     free = job.training.model_copy(update={"plain_text_weight": 0.0})
     job = replace(job, online=QUICK_ONLINE.model_copy(update=settings), training=free)

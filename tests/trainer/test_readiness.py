@@ -9,11 +9,12 @@ from feedback_store.raters import set_quarantine
 from tests.trainer.parts import EASY_ROUNDS, MakeHouse, fill_with_feedback
 from tests.trainer.test_reward_bar import rows
 from trainer.agreement import Agreement
+from trainer.feedback_rows import Correction, Pair, Vote
 from trainer.job_settings import label_smoothing
 from trainer.method_settings import RewardSettings
 from trainer.readiness import METHODS, judge_readiness, readiness
 from trainer.reward_bar import judge
-from trainer.selection import Correction, Pair, Usable, Vote
+from trainer.selection import Usable
 from trainer.settings import RoundSettings, TrainingSettings
 
 
@@ -94,8 +95,10 @@ def test_agreement_is_asked_where_it_is_known() -> None:
     assert unclear.reason == "not ready for DPO: raters' agreement 0.625 of 0.65"
     apart = judge_readiness(twice_judged(100, 100), RoundSettings(), "dpo")
     assert "agreement's lower bound" in apart.reason
-    assert not judge_readiness(replace(twice_judged(100, 100), votes=kept(150, 50).votes,
-        prompt_keys=twice_judged(100, 100).prompt_keys | kept(150, 50).prompt_keys), RoundSettings(), "kto").ready  # fmt: skip
+    thumbs = kept(150, 50)
+    keys = twice_judged(100, 100).prompt_keys | thumbs.prompt_keys
+    both = replace(twice_judged(100, 100), votes=thumbs.votes, prompt_keys=keys)
+    assert not judge_readiness(both, RoundSettings(), "kto").ready, "people who cannot agree teach nothing by thumbs"
     few = judge_readiness(twice_judged(0, 29), RoundSettings(min_pairs=50, min_pair_prompts=10), "dpo")
     assert few.ready, "29 comparisons judged twice say too little"
 

@@ -10,18 +10,15 @@ from hypothesis import strategies as st
 
 from feedback_store.records import BOTH_BAD, TIE, Comparison, Feedback, Reply
 from tests.trainer.parts import act, make_reply
+from trainer.feedback_rows import Correction, Pair, Vote, prompt_key
 from trainer.job import ExampleRow, PairRow, VoteRow
 from trainer.selection import (
-    Correction,
     Judgements,
-    Pair,
     Selection,
-    Vote,
     allowed_rows,
     cap_per_rater,
     held_out,
     judgements,
-    prompt_key,
     select,
     usable,
 )

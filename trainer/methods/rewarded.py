@@ -14,6 +14,7 @@ from typing import Any
 from trainer.agreement import measured_agreement
 from trainer.drawing import Draw
 from trainer.events import Emit
+from trainer.feedback_rows import prompt_key
 from trainer.job import REWARD_FILE, Job, PairRow, PromptRow
 from trainer.methods.common import BelowBar
 from trainer.methods.grpo import Grpo
@@ -22,7 +23,7 @@ from trainer.methods.ppo import Ppo
 from trainer.methods.reward_model import RewardModel, held_out_margins, train_reward_model
 from trainer.policies import Policies
 from trainer.reward_bar import judge
-from trainer.selection import held_out, prompt_key
+from trainer.selection import held_out
 
 
 def train_rewarded(
