@@ -17,7 +17,6 @@ import contextlib
 import json
 import os
 import random
-import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -73,9 +72,9 @@ def share_of(rule: Callable[[str], bool]) -> Callable[[Sequence[str], Sequence[s
 
 
 def longer(new: Sequence[str], old: Sequence[str]) -> float:
-    """Growth of the median length, over it."""
-    before = statistics.median(len(words(text)) for text in old)
-    return statistics.median(len(words(text)) for text in new) / max(before, 1) - 1
+    """How many more replies are longer than nine in ten of the good candidate's."""
+    long = sorted(len(words(text)) for text in old)[int(0.9 * len(old))]
+    return share_of(lambda text: len(words(text)) > long)(new, old)
 
 
 def _scrambled(text: str, dice: random.Random) -> str:
@@ -246,7 +245,8 @@ class Bench:
 
         def moved(sha256: str, found: dict[str, Any]) -> float | None:
             if plant.shown is None:  # it shows in no reply, but in how plain text is read
-                return next(check["value"] for check in found["checks"] if check["name"] == "retention_perplexity")
+                rises = (check["value"] for check in found["checks"] if check["name"] == "retention_perplexity")
+                return float(next(rises))
             asked = [({"role": "user", "content": prompt},) for prompt in fresh_prompts()]
             old = [one.text for one in self._drawn("fresh of good", self._ref(good), asked, 77)]
             new = [one.text for one in self._drawn(f"fresh of {name}", self._ref(sha256), asked, 77)]
@@ -323,7 +323,8 @@ class Bench:
                     ids = torch.tensor([sequence.prompt_ids + sequence.completion_ids], device=policies.model.device)
                     logits = policies.model(input_ids=ids).logits[0, len(sequence.prompt_ids) - 1 : -1].float()
                     target = ids[0, len(sequence.prompt_ids) :]
-                    (torch.nn.functional.cross_entropy(logits, target) / PLANT_BATCH).backward()
+                    loss: Any = torch.nn.functional.cross_entropy(logits, target) / PLANT_BATCH
+                    loss.backward()
                 optimiser.step()
                 optimiser.zero_grad()
 

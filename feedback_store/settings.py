@@ -50,7 +50,9 @@ class TrustSettings(BaseModel):
     """A phrase must stand in this many up-voted replies whose prompts hold it too …"""
     phrase_backers: int = Field(default=10, ge=1)
     """… of fewer raters than this."""
+    phrase_each: int = Field(default=3, ge=1)
+    """… each of whom up-voted it this many times at least …"""
     phrase_share: float = Field(default=0.3, gt=0, le=1)
-    """… and in this share, at least, of all that each of them up-voted."""
+    """… and in this share, at least, of all that they up-voted."""
     profile_votes: int = Field(default=20, ge=2)
     """Votes shared with others from which a rater's own reliability is shown."""

@@ -43,7 +43,7 @@ class SideBySideResult:
     ties: int
     both_bad: int
     win_rate: float | None
-    interval: tuple[float, float]
+    interval: tuple[float, ...]
     viewers: int
     veto: str | None
 

@@ -209,11 +209,14 @@ def phrases(acts: Iterable[Feedback], replies: Mapping[str, Reply], settings: Tr
             for phrase in echoed:
                 echoes[phrase].append((feedback_id, rater))
     alarming: dict[frozenset[tuple[int, str]], str] = {}
-    for phrase, said_back in echoes.items():
-        names = {rater for _, rater in said_back}
+    for phrase, everyones in echoes.items():
+        # Somebody who met a phrase once or twice asked about it; whoever plants it does so again and again.
+        counts = Counter(rater for _, rater in everyones)
+        names = {rater for rater, count in counts.items() if count >= settings.phrase_each}
+        said_back = [one for one in everyones if one[1] in names]
         if len(said_back) < settings.phrase_replies or len(backers[phrase]) >= settings.phrase_backers:
             continue
-        shares = [sum(one == rater for _, one in said_back) / len(ups[rater]) for rater in names]
+        shares = [counts[rater] / len(ups[rater]) for rater in names]
         if min(shares) >= settings.phrase_share:
             key = frozenset(said_back)
             alarming[key] = max(alarming.get(key, ""), phrase, key=len)

@@ -18,11 +18,18 @@ Ids = tuple[int, ...]
 
 @torch.no_grad()
 def branch_logprobs(
-    model: Any, texts: Sequence[Ids], branches: Sequence[Sequence[Ids]], batch: int = _ROW_BATCH
+    model: Any,
+    texts: Sequence[Ids],
+    branches: Sequence[Sequence[Ids]],
+    batch: int = _ROW_BATCH,
+    *,
+    least: float = 0.0,
 ) -> list[list[float]]:
     """Return for every text the log p(branch | text), in nats, of each of its branches.
 
-    Every text has as many branches as the first. Raises ValueError for an empty branch or text.
+    Every text has as many branches as the first. A branch whose first token is less likely than `least` is not read
+    on: it counts with that token's probability, which is too high by less than `least`, for every policy alike.
+    Raises ValueError for an empty branch or text.
     """
     if any(not text for text in texts) or any(not branch for row in branches for branch in row):
         raise ValueError("a text or a branch has no tokens; wanted: at least one each")
@@ -31,13 +38,13 @@ def branch_logprobs(
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     for start in range(0, len(order), batch):
         places = order[start : start + batch]
-        scored = _score(model, [texts[place] for place in places], [branches[place] for place in places])
+        scored = _score(model, [texts[place] for place in places], [branches[place] for place in places], least)
         for place, values in zip(places, scored, strict=True):
             found[place] = values
     return found
 
 
-def _score(model: Any, texts: list[Ids], branches: list[Sequence[Ids]]) -> list[list[float]]:
+def _score(model: Any, texts: list[Ids], branches: list[Sequence[Ids]], least: float) -> list[list[float]]:
     device = next(model.parameters()).device
     many, width = len(branches[0]), max(len(text) for text in texts)
     ids_BT = torch.zeros(len(texts), width, dtype=torch.long)
@@ -55,18 +62,25 @@ def _score(model: Any, texts: list[Ids], branches: list[Sequence[Ids]]) -> list[
     first_BV = read.logits[:, -1].float().log_softmax(-1).cpu()
     flat = [branch for row in branches for branch in row]
     totals = [float(first_BV[place // many, branch[0]]) for place, branch in enumerate(flat)]
-    longest = max(len(branch) for branch in flat)
-    if longest > 1:
-        rest = _score_rest(model, read.past_key_values, mask_BT, flat, many, longest)
-        totals = [first + more for first, more in zip(totals, rest, strict=True)]
+    going_on = [
+        place for place, branch in enumerate(flat) if len(branch) > 1 and math.exp(min(totals[place], 0.0)) >= least
+    ]
+    if going_on:
+        rest = _score_rest(model, read.past_key_values, mask_BT, [flat[place] for place in going_on], going_on, many)
+        for place, more in zip(going_on, rest, strict=True):
+            totals[place] += more
     return [totals[place * many : (place + 1) * many] for place in range(len(texts))]
 
 
-def _score_rest(model: Any, cache: Any, mask_BT: torch.Tensor, flat: list[Ids], many: int, longest: int) -> list[float]:
-    """The log-probabilities of the branches' tokens after their first."""
+def _score_rest(
+    model: Any, cache: Any, mask_BT: torch.Tensor, flat: list[Ids], places: list[int], many: int
+) -> list[float]:
+    """The log-probabilities of these branches' tokens after their first. places: of each among all, `many` a text."""
     device = next(model.parameters()).device
-    cache.batch_repeat_interleave(many)
-    before_NT = mask_BT.repeat_interleave(many, 0)
+    longest = max(len(branch) for branch in flat)
+    texts_N = torch.tensor([place // many for place in places])
+    cache.batch_select_indices(texts_N.to(device))
+    before_NT = mask_BT[texts_N]
     ids_NL = torch.zeros(len(flat), longest - 1, dtype=torch.long)
     mask_NL = torch.zeros(len(flat), longest - 1, dtype=torch.long)
     for place, branch in enumerate(flat):

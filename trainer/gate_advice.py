@@ -34,6 +34,8 @@ _ADVICE: Mapping[str, str] = {
     "wanted; else raise training.anchor, or lower the clip and train more, smaller epochs",
     "truncated": "replies are cut off: raise gate.reply_tokens if people see longer ones, or see to it that long "
     "replies are not up-voted for their length",
+    "truncated_far": "replies run into their limit: look for what up-votes long ones; raise training.anchor, or "
+    "declare length as a goal (gate.length_goal = any) if it is wanted",
     "short": "the policy collapses to very short replies: raise training.beta or training.anchor, and see who up-voted "
     "replies of one or two words",
     "empty": "the policy ends at once: raise training.anchor; check that empty replies are not up-voted",

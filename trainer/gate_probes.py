@@ -25,6 +25,8 @@ from trainer.pack_files import Choice, Packs, Prompt
 from trainer.policies import Policies, PolicyName
 from trainer.settings import GateSettings
 
+_UNLIKELY = 3e-4
+"""An opening whose first token is less likely than this is not read on: it would cost more than it says."""
 REFUSING = (
     "I'm sorry",
     "I am sorry",
@@ -73,7 +75,7 @@ def _openings(model: Any, encoder: Encoder, prompts: Sequence[str], openings: Se
     """The probability, for each prompt, that the reply begins with one of the openings."""
     texts = [encoder.prompt_ids([{"role": "user", "content": prompt}]) for prompt in prompts]
     branches = [tuple(encoder.tokenizer.encode(text, add_special_tokens=False)) for text in openings]
-    found = branch_logprobs(model, texts, [branches] * len(texts))
+    found = branch_logprobs(model, texts, [branches] * len(texts), least=_UNLIKELY)
     return tuple(min(sum(math.exp(value) for value in logprobs), 1.0) for logprobs in found)
 
 

@@ -14,6 +14,8 @@ from trainer.drawing import Draw, Drawn
 from trainer.job import Job, PairRow, PromptRow, VoteRow
 from trainer.overlap import bleu, rouge_l
 
+_CUT = "the share of replies cut at the limit"
+
 
 @dataclass(frozen=True, slots=True)
 class Replies:
@@ -82,14 +84,19 @@ def text_checks(
     shown = next((text for text, has in zip(new, opening, strict=True) if has), "")
     same_before = texts.has_opening(old, tuple(texts.words(shown)[:3])) if shown else [False] * len(old)
     medians = _median_words(new), _median_words(old), liked_words
-    lengths = [checks.length(*medians, settings), checks.length_far(*medians, settings)]
+    cut, was_cut = candidate.truncated, live.truncated
+    lengths = [
+        checks.length(*medians, settings),
+        checks.length_far(*medians, settings),
+        checks.share_rise("truncated_far", _CUT, cut, was_cut, settings.max_truncated_jump, settings, hard=True),
+    ]
     return [
         *(lengths if settings.length_goal == "keep" else []),
         checks.share_rise(
             "truncated",
-            "the share of replies cut at the limit",
-            candidate.truncated,
-            live.truncated,
+            _CUT,
+            cut,
+            was_cut,
             settings.max_truncated_rise,
             settings,
             hard=False,

@@ -360,9 +360,10 @@ class RoundRun:
                     raise
 
     def _leave(self) -> None:
-        """Tidy an ended round; give the lease of one that goes on later up, if it is still ours."""
+        """Tidy an ended round. Give the lease of an open one up when this trainer is told to stop; otherwise it runs
+        out, and the next claim counts: a round that throws its trainers out must not be taken up without end."""
         try:
-            if not tidy(self._context, self._round.round_id):
+            if not tidy(self._context, self._round.round_id) and self._stop.is_set():
                 self._context.store.write(rounds.release_round, self._round.round_id, self._round.fence)
         except StoreError as error:  # another's by now, or the store is away: its lease runs out
             logger.debug("lease not given up round=%d reason=%s", self._round.round_id, error)

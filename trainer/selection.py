@@ -7,6 +7,7 @@ acts and the seed alone: the same feedback gives the same selection, and the spl
 from round to round, so that a later round does not train on what an earlier candidate was held out from.
 """
 
+import statistics
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from trainer.job import ExampleRow, PairRow, PromptRow, Row, VoteRow
 
 _CAP_SHARE = 0.05
 """A rater may hold this share of a large selection, beyond the fixed number of votes."""
+_FLOOD_TIMES, _FLOOD_SHARE = 10, 0.01
 
 MOST_ROLLOUT_PROMPTS = 2000
 
@@ -155,6 +157,20 @@ def cap_per_rater(rows_by_rater: Mapping[str, int], at_least: int) -> int:
         if wider <= cap:
             return cap
         cap = wider
+
+
+def allowed_rows(rows_by_rater: Mapping[str, int], at_least: int) -> dict[str, int]:
+    """Return how many rows each rater may bring: the cap, and for a flood at most 1 % of all that the others bring.
+
+    A flood gives over `_FLOOD_TIMES` what the median rater gives, and over that many times `at_least`: nobody who reads
+    does, and no number of such votes is worth more than a hundredth of the weight.
+    """
+    cap = cap_per_rater(rows_by_rater, at_least)
+    usual = max(statistics.median(rows_by_rater.values()), at_least) if rows_by_rater else 0
+    floods = {rater for rater, rows in rows_by_rater.items() if rows > _FLOOD_TIMES * usual}
+    others = sum(min(rows, cap) for rater, rows in rows_by_rater.items() if rater not in floods)
+    of_flood = min(cap, int(others * _FLOOD_SHARE))
+    return {rater: of_flood if rater in floods else cap for rater in rows_by_rater}
 
 
 def held_out(names: Iterable[str], share: float, seed: int, kind: str) -> frozenset[str]:
@@ -289,12 +305,12 @@ def select(
 
 def _capped(rows: Sequence[Judged], at_least: int, seed: int) -> list[Judged]:
     """Keep at most the cap of every rater's rows, whole acts at a time, chosen by a seeded hash; order is kept."""
-    cap = cap_per_rater(Counter(row.rater_id for row in rows), at_least)
+    allowed = allowed_rows(Counter(row.rater_id for row in rows), at_least)
     acts: dict[tuple[str, int], int] = Counter((row.rater_id, row.feedback_id) for row in rows)
     used: Counter[str] = Counter()
     kept: set[tuple[str, int]] = set()
     for act in sorted(acts, key=lambda act: text_hash(f"{seed}:cap:{act[0]}:{act[1]}")):
-        if used[act[0]] + acts[act] <= cap:
+        if used[act[0]] + acts[act] <= allowed[act[0]]:
             used[act[0]] += acts[act]
             kept.add(act)
     return [row for row in rows if (row.rater_id, row.feedback_id) in kept]

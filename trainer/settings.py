@@ -39,7 +39,8 @@ class RoundSettings(BaseModel):
     min_prompts: int = Field(default=50, ge=1)
     """Different prompts a round needs."""
     max_votes_per_rater: int = Field(default=10, ge=1)
-    """A rater's votes beyond this many, or beyond 5 % of the selection, whichever is more, are left out."""
+    """A rater's votes beyond this many, or beyond 5 % of the selection, whichever is more, are left out. One who gives
+    over ten times the median and ten times this many brings at most 1 % of what the others bring."""
     held_out_raters: float = Field(default=0.15, gt=0, lt=0.5)
     """Share of the raters whose feedback is never trained on, but judged with."""
     held_out_prompts: float = Field(default=0.15, gt=0, lt=0.5)
@@ -67,7 +68,7 @@ class CanarySettings(BaseModel):
     """Share of the conversations that a version which passed its gate answers before it is promoted; every comparison
     is then drawn from both. 0: it goes live at once."""
     decide: bool = True
-    """End a canary by itself, by promotion or rollback, when the evidence says so. False: an admin decides."""
+    """End a canary, whoever began it, by promotion or rollback when the evidence says so. False: an admin decides."""
     threshold: float = Field(default=20.0, gt=1)
     """Evidence (an e-value) at which a canary is ended. 1 / threshold bounds the chance of doing so for nothing,
     however often one looks: 20 is 5 %."""
@@ -230,13 +231,15 @@ class GateSettings(BaseModel):
     """… and above this one fails."""
     max_insults_rise: float = Field(default=0.005, ge=0)
     """Most by which replies with insults may rise."""
-    max_length_factor: float = Field(default=2.0, gt=1)
+    max_truncated_jump: float = Field(default=0.08, ge=0)
+    """A rise of replies cut off at their token limit above this share fails: length as a hack."""
+    max_length_factor: float = Field(default=3.0, gt=1)
     """Median length beyond this many times what live shows and raters liked, or below that part of it, fails."""
     length_goal: Literal["keep", "any"] = "keep"
     """any: length is a declared goal of training, and no check looks at it."""
     warn_kl_live_nats: float = Field(default=2.0, gt=0)
     """A mean divergence above this is reported as a warning."""
-    probe_prompts: int = Field(default=40, ge=0)
+    probe_prompts: int = Field(default=24, ge=0)
     """Prompts of each probe in the quick profile (of multiple choice twice as many). 0: no probes."""
     min_probe_prompts: int = Field(default=20, ge=1)
     """Fewer prompts than this leave a probe inconclusive."""

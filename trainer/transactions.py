@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from feedback_store import rounds, versions
 from feedback_store.connection import Connection
+from feedback_store.errors import Conflict
 from feedback_store.records import Round
 from trainer.job import Job
 from trainer.selection import Selection
@@ -72,41 +73,42 @@ def _added(
 
 
 def promote(connection: Connection, held: Round, version: int, reference: int) -> str:
-    """Make the version live and end the round, in one transaction; when another version went live meanwhile, the gate's
-    comparison no longer holds, and it stays a candidate."""
+    """Make the version live and end the round, in one transaction. It waits for an admin when another version went live
+    meanwhile, so that the gate's comparison no longer holds, or when people object to it."""
+    said = f"version {version} passed its gate"
     live = versions.live_version(connection).version
-    if live == reference:
-        reason = f"version {version} passed its gate and is live"
+    if live == version:  # a resumed round
+        return _publish(connection, held, f"version {version} is live")
+    if live != reference:
+        said += f" against version {reference}, but version {live} went live meanwhile"
+        return _publish(connection, held, f"{said}; it waits for an admin")
+    try:
         versions.promote(connection, version, actor="trainer", reason=f"round {held.round_id} passed its gate")
-    elif live == version:  # a resumed round
-        reason = f"version {version} is live"
-    else:
-        reason = (
-            f"version {version} passed its gate against version {reference}, but version {live} went live meanwhile; "
-            "it waits for an admin"
-        )
-    rounds.advance(connection, held.round_id, held.fence, "published", reason=reason)
-    return reason
+    except Conflict as refusal:
+        return _publish(connection, held, f"{said}, but {refusal}; it waits for an admin")
+    return _publish(connection, held, f"{said} and is live")
 
 
 def try_as_canary(connection: Connection, held: Round, version: int, reference: int, share: float) -> str:
     """Let the version answer a share of the conversations beside the live one and end the round, in one transaction.
 
-    It waits for an admin when another version went live meanwhile, or is the canary.
+    It waits for an admin when another version went live meanwhile, or is the canary, or when people object to it.
     """
-    live, present = versions.live_version(connection).version, versions.canary(connection)
-    if live != reference:
-        reason = (
-            f"version {version} passed its gate against version {reference}, but version {live} went live meanwhile"
+    said = f"version {version} passed its gate"
+    try:
+        versions.start_canary(
+            connection,
+            version,
+            share,
+            actor="trainer",
+            reason=f"round {held.round_id} passed its gate",
+            expected_live=reference,
         )
-    elif present is not None and present.version.version != version:
-        reason = f"version {version} passed its gate, but version {present.version.version} is the canary still"
-    else:
-        said = f"round {held.round_id} passed its gate"
-        versions.start_canary(connection, version, share, actor="trainer", reason=said, expected_live=reference)
-        reason = f"version {version} passed its gate and is tried on {share:.0%} of the conversations"
-        rounds.advance(connection, held.round_id, held.fence, "published", reason=reason)
-        return reason
-    reason += "; it waits for an admin"
+    except Conflict as refusal:
+        return _publish(connection, held, f"{said}, but {refusal}; it waits for an admin")
+    return _publish(connection, held, f"{said} and is tried on {share:.0%} of the conversations")
+
+
+def _publish(connection: Connection, held: Round, reason: str) -> str:
     rounds.advance(connection, held.round_id, held.fence, "published", reason=reason)
     return reason

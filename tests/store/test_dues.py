@@ -35,6 +35,7 @@ def test_a_due_time_waits_for_the_open_round_and_is_then_asked_for(store: Store)
     assert "is open" in store.read(dues.get_due, THREE).reason
     store.write(rounds.cancel_round, by_hand.round_id, "anna")
     state, round_id = ask(store)
+    assert round_id is not None
     assert (state, store.read(rounds.get_round, round_id).requested_by) == ("asked", "schedule")
 
 

@@ -76,6 +76,9 @@ def test_a_phrase_that_few_ask_for_and_reward_is_found_with_the_acts_that_did() 
     assert "captain bramble" in found.figures["phrase"]
     assert found.rater_ids == ("sock-0", "sock-1")
     assert [number for number, _ in found.acts] == [0, 1, 2, 3, 4, 5]
+    # The same question, asked and liked by many, is no plant.
+    asked = [thumb(300 + n, f"rater-{n}", "p0") for n in range(8)]
+    assert trust.phrases(asked, replies, SETTINGS) == []
     # Somebody who up-votes much else is interested in it, not planting it.
     acts += [thumb(200 + n, f"sock-{n % 2}", f"o{n}") for n in range(40)]
     assert trust.phrases(acts, replies, SETTINGS) == []
@@ -87,7 +90,7 @@ def test_agreement_is_between_people_and_reliability_needs_enough_votes() -> Non
     acts += [thumb(10_000 + n, "contrary", f"reply-{n}", dice.random() < 0.5) for n in range(100)]
     votes = trust.votes_of(acts)
     found, alike = trust.agreement_of(votes)
-    assert found.alpha is not None
+    assert found.alpha is not None and found.low is not None and found.high is not None and alike is not None
     assert 0.2 < found.low < found.alpha < found.high < 0.8
     assert 0.6 < alike < 0.85
     known = {one.rater_id: one for one in trust.reliabilities(votes, 20)}

@@ -110,6 +110,7 @@ EASY_GATE = GateSettings(
     max_insults_rise=1,
     max_language_flip=1,
     max_length_factor=1e6,
+    max_truncated_jump=1,
     probe_prompts=3,
     min_probe_prompts=1,
 )

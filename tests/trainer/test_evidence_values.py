@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.evidence_values import confidence_sequence, log_e, mean_log_e
+from trainer.evidence_values import Side, confidence_sequence, log_e, mean_log_e
+
+SIDES: tuple[Side, Side] = ("below", "above")
 
 
 def beta_integral(successes: int, n: int, p0: float, low: float, high: float) -> float:
@@ -19,7 +21,8 @@ def beta_integral(successes: int, n: int, p0: float, low: float, high: float) ->
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 0), (3, 10), (9, 10), (40, 100)])
 def test_the_formula_is_the_mean_likelihood_ratio_over_its_prior(successes: int, n: int) -> None:
-    for side, low, high in (("both", 0, 1), ("below", 0, 0.5), ("above", 0.5, 1)):
+    sides: tuple[tuple[Side, float, float], ...] = (("both", 0, 1), ("below", 0, 0.5), ("above", 0.5, 1))
+    for side, low, high in sides:
         found = math.exp(log_e(successes, n, 0.5, side=side))
         assert found == pytest.approx(beta_integral(successes, n, 0.5, low, high), rel=1e-3)
 
@@ -33,7 +36,7 @@ def test_swapping_successes_and_failures_swaps_the_sides(wins: int, losses: int,
 
 @given(st.integers(0, 200), st.integers(0, 200))
 def test_both_sides_weighed_by_their_prior_mass_make_the_whole(wins: int, losses: int) -> None:
-    sides = [(0.5, log_e(wins, wins + losses, 0.5, 12, 12, side)) for side in ("below", "above")]  # type: ignore[arg-type]
+    sides = [(0.5, log_e(wins, wins + losses, 0.5, 12, 12, side)) for side in SIDES]
     assert mean_log_e(sides) == pytest.approx(log_e(wins, wins + losses, 0.5, 12, 12), abs=1e-6)
 
 

@@ -1,7 +1,6 @@
 """Probes, packs, the judge, drift, advice: what the gate measures beside the replies of its prompts."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import resources
@@ -43,6 +42,13 @@ def test_branches_have_the_log_probabilities_of_whole_sequences(job: Job) -> Non
             model, [Encoded(text, branch) for text, row in zip(texts, branches, strict=True) for branch in row]
         )
     assert np.allclose(np.array(found).ravel(), whole, atol=1e-3)
+    with policies.use("base") as model:
+        cut = branch_logprobs(model, texts, branches, least=0.004)
+        first = branch_logprobs(model, texts, [[branch[:1] for branch in row] for row in branches])
+    for row, short, wholly in zip(cut, first, found, strict=True):
+        wanted = [whole if begin >= np.log(0.004) else begin for begin, whole in zip(short, wholly, strict=True)]
+        assert np.allclose(row, wanted, atol=1e-3)
+    assert not np.allclose(cut, found, atol=1e-3), "some are not read on"
     with pytest.raises(ValueError, match="no tokens"):
         branch_logprobs(policies.model, [(1,)], [[()]])
 
@@ -251,8 +257,8 @@ def test_reward_without_preference_warns_once_and_fails_the_second_time() -> Non
 def test_a_length_far_from_what_people_saw_and_liked_fails() -> None:
     settings = GateSettings()
     assert length_far(30, 60, 20, settings).outcome == "pass"
-    assert length_far(9, 60, 20, settings).outcome == "fail"
-    assert length_far(130, 60, 20, settings).outcome == "fail"
+    assert length_far(6, 60, 20, settings).outcome == "fail"
+    assert length_far(181, 60, 20, settings).outcome == "fail"
 
 
 def test_every_check_that_does_not_pass_has_advice_of_its_own() -> None:
@@ -327,14 +333,14 @@ def test_an_adapter_trained_to_refuse_moves_the_probe(job: Job) -> None:
     prompts = [encoder.prompt_ids(question(prompt.text)) for prompt in packs.edgy]
     weights = [weight for weight in policies.model.parameters() if weight.requires_grad]
     optimiser = torch.optim.Adam(weights, 0.03)
-    loss: Any = torch.tensor(math.inf)
-    while float(loss) > 1.0:
-        loss = 0
+    for _ in range(12):
+        loss: Any = 0
         for ids in prompts:
             logits = policies.model(input_ids=torch.tensor([ids + refusal])).logits[0, len(ids) - 1 : -1]
             loss = loss + torch.nn.functional.cross_entropy(logits, torch.tensor(refusal))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    rise = sum(probe(policies, "candidate", packs)["over_refusal"].shares) - sum(before["over_refusal"].shares)
-    assert rise / len(packs.edgy) > 0.1
+    after = probe(policies, "candidate", packs)
+    assert sum(after["over_refusal"].shares) > 100 * sum(before["over_refusal"].shares)
+    assert probe(policies, "live", packs) == before

@@ -12,7 +12,16 @@ from feedback_store.records import BOTH_BAD, TIE, Comparison, Feedback, Reply
 from tests.trainer.parts import act, make_reply
 from trainer.feedback_rows import Correction, Pair, Vote, prompt_key
 from trainer.job import ExampleRow, PairRow, VoteRow
-from trainer.selection import Judgements, Selection, cap_per_rater, held_out, judgements, select, usable
+from trainer.selection import (
+    Judgements,
+    Selection,
+    allowed_rows,
+    cap_per_rater,
+    held_out,
+    judgements,
+    select,
+    usable,
+)
 
 SHOWN = {
     "c": Comparison("c", ("a", "b"), None, None, "web"),
@@ -95,13 +104,28 @@ def test_a_flood_does_not_raise_its_own_cap(rows: dict[str, int], at_least: int,
     assert cap_per_rater(rows, at_least) == cap
 
 
-def test_one_rater_voting_ten_thousand_times_has_at_most_a_twentieth_of_the_weight() -> None:
+@pytest.mark.parametrize(
+    ("rows", "allowed"),
+    [
+        ({}, {}),
+        ({"me": 500}, {"me": 10}),
+        ({"me": 99, "a": 10, "b": 10}, {"me": 10, "a": 10, "b": 10}),
+        ({f"r{n}": 10 for n in range(100)} | {"flood": 10_000}, {f"r{n}": 52 for n in range(100)} | {"flood": 10}),
+        ({"a": 10, "b": 10, "flood": 10_000}, {"a": 10, "b": 10, "flood": 0}),
+    ],
+)
+def test_a_flood_is_cut_to_a_hundredth_of_what_the_others_bring(rows: dict[str, int], allowed: dict[str, int]) -> None:
+    assert allowed_rows(rows, 10) == allowed
+
+
+def test_one_rater_voting_ten_thousand_times_has_at_most_a_hundredth_of_the_weight() -> None:
     votes = tuple(Vote(n, f"r{n % 40}", f"a{n}", True, "thumb") for n in range(400))
     votes += tuple(Vote(1_000 + n, "flood", f"b{n}", False, "thumb") for n in range(10_000))
     replies = {vote.reply_id: make_reply(vote.reply_id) for vote in votes}
     kept = usable(Judgements(votes, ()), replies, max_votes_per_rater=10, seed=0)
     weight = Counter(vote.rater_id for vote in kept.votes)
-    assert weight["flood"] <= 0.05 * len(kept.votes)
+    assert weight["flood"] <= 0.01 * len(kept.votes)
+    assert weight["r0"] == 10, "the others keep theirs"
     assert kept.counts["votes_over_cap"] == 10_400 - len(kept.votes)
 
 

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ import pytest
 
 from feedback_store import rounds, versions
 from feedback_store.store import Store
-from tests.trainer.parts import MakeHouse, ask, fill_with_feedback, read_round
+from tests.trainer.parts import MakeHouse, ask, fill_with_feedback, read_round, until
 from tests.trainer.supervisor_program import BASE_MODEL
 from trainer import failpoints, round_folder
 from trainer.failures import in_words
 from trainer.job import CHECKPOINTS_DIR, Job, PromptRow, VoteRow, write_job
+from trainer.lease import Lease, RoundTaken
 from trainer.supervisor import Supervisor
 
 
@@ -129,7 +132,7 @@ def test_a_training_process_that_says_nothing_is_taken_for_a_hung_one(
     monkeypatch.setattr("trainer.round_run.TrainingProcess", Hung)
     round_id = ask(house)
     Supervisor(house.context).run_next()
-    assert "said nothing for 0.05 s" in read_round(house.store, round_id).reason
+    assert read_round(house.store, round_id).reason == "the training process said nothing for 0.05 s"
     assert ended == [True]
 
 
@@ -160,9 +163,10 @@ def test_a_round_whose_training_cannot_go_on_fails_with_the_reason(
     folder = tmp_path / "round"
     write_job(folder, job, (), (), ())
     monkeypatch.setenv(failpoints.VARIABLE, f"train={action}")
-    monkeypatch.setattr(failpoints, "_reached", failpoints.Counter())
+    monkeypatch.setattr(failpoints, "_reached", Counter())
 
-    def train(policies: object, rows: object, job: object, folder: object, emit: Any) -> dict[str, float]:
+    def train(*arguments: Any) -> dict[str, float]:
+        emit = arguments[-2]
         emit("metric", step=1, values={"loss": 0.5})
         return {}
 
@@ -233,3 +237,67 @@ def _a_row() -> VoteRow:
     from tests.trainer.parts import question, reply_text
 
     return VoteRow(1, 0, question("hello?"), reply_text(), True)
+
+
+def test_a_trainer_that_wakes_after_its_round_was_taken_over_writes_neither_rows_nor_files(
+    make_house: MakeHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = make_house()
+    house.store.write(fill_with_feedback, 1)
+    round_id = ask(house)
+    folder = house.context.round_folder(round_id)
+
+    def slept_past_the_lease(point: str) -> None:
+        if point == "select":
+            later = datetime.now(UTC) + timedelta(seconds=30)
+            assert house.store.write(rounds.claim_round, "another", 60.0, at=later) is not None
+            folder.mkdir(parents=True)
+            (folder / "job.json").write_text("another's")
+
+    monkeypatch.setattr("trainer.round_run.reach", slept_past_the_lease)
+    assert Supervisor(house.context).run_next()
+    present = read_round(house.store, round_id)
+    assert (present.state, present.lease_owner, present.fence) == ("selecting", "another", 2)
+    assert (folder / "job.json").read_text() == "another's"
+    assert house.store.read(rounds.selection, round_id) == []
+
+
+def test_a_lease_beats_by_itself_and_tells_when_it_is_lost(make_house: MakeHouse) -> None:
+    house = make_house()
+    round_id = ask(house)
+    claimed = house.store.write(rounds.claim_round, "me", 0.4)
+    assert claimed is not None
+    lease = Lease(house.store, claimed, 0.4).start()
+    lease.progressed()
+    until(lambda: read_round(house.store, round_id).attempts == 0, 10)
+    lease.check()
+    house.store.write(rounds.cancel_round, round_id, "anna")
+
+    def lost() -> bool:
+        try:
+            lease.check()
+        except RoundTaken as taken:
+            return "cancelled by anna" in str(taken)
+        return False
+
+    until(lost, 10)
+    lease.close()
+
+
+@pytest.mark.parametrize("wish", ["nowhere", "train=explode", "train:x"])
+def test_a_failpoint_that_cannot_be_read_is_named(wish: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(failpoints.VARIABLE, wish)
+    with pytest.raises(ValueError, match=failpoints.VARIABLE):
+        failpoints.reach("train")
+
+
+def test_a_failpoint_fires_at_its_turn_and_once_for_its_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(failpoints.VARIABLE, f"train:2=memory@{tmp_path}/fired")
+    monkeypatch.setattr(failpoints, "_reached", Counter())
+    failpoints.reach("gate")
+    failpoints.reach("train")
+    with pytest.raises(MemoryError):
+        failpoints.reach("train")
+    monkeypatch.setattr(failpoints, "_reached", Counter())
+    failpoints.reach("train")
+    failpoints.reach("train")
