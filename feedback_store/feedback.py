@@ -10,7 +10,7 @@ from feedback_store.checks import check_channel, check_text
 from feedback_store.errors import NotFound, Refused
 from feedback_store.inserts import insert_feedback
 from feedback_store.records import BOTH_BAD, TIE, Feedback, FeedbackAck, NewFeedback
-from feedback_store.schema import comparisons, feedback, now, raters, replies
+from feedback_store.schema import comparisons, feedback, now, quarantines, raters, replies
 from feedback_store.writer import remembered
 
 MOST_REASON_CHARACTERS = 4_000
@@ -83,7 +83,7 @@ def effective_feedback(
     """Return what raters think now, by id: of each rater, target and kind the latest act, and none that is retracted.
 
     since_feedback_id: only acts after that one. policy_version: only on replies of that version, and on comparisons all
-    of whose replies are of it. Quarantined raters are left out unless asked for.
+    of whose replies are of it. Quarantined raters, and acts quarantined on their own, are left out unless asked for.
     """
     query = effective_query(since_feedback_id=since_feedback_id, include_quarantined=include_quarantined)
     if policy_version is not None:
@@ -112,7 +112,12 @@ def effective_query(*, since_feedback_id: int = 0, include_quarantined: bool = F
         )
     )
     if not include_quarantined:
-        query = query.join(raters, raters.c.rater_id == feedback.c.rater_id).where(raters.c.quarantined.is_(False))
+        held = select(quarantines.c.feedback_id).where(
+            quarantines.c.feedback_id.is_not(None), func.coalesce(quarantines.c.decision, "") != "released"
+        )
+        query = query.join(raters, raters.c.rater_id == feedback.c.rater_id).where(
+            raters.c.quarantined.is_(False), feedback.c.feedback_id.not_in(held)
+        )
     return query
 
 

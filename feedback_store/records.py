@@ -17,7 +17,7 @@ RoundState = Literal["requested", "selecting", "training", "gating", "published"
 ROUND_ENDED: frozenset[RoundState] = frozenset({"published", "rejected", "failed", "cancelled"})
 VersionState = Literal["candidate", "canary", "live", "retired", "rejected"]
 Split = Literal["train", "held_out"]
-Method = Literal["kto", "dpo"]
+Method = Literal["sft", "kto", "dpo", "reward", "ppo", "grpo"]
 Message = dict[str, str]
 """One chat message: `role` (system, user or assistant) and `content`."""
 
@@ -74,6 +74,23 @@ class Reply:
     """0 is left or first. None outside a comparison."""
     metadata: dict[str, Any] = field(default_factory=dict)
     created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Feedback that trains nothing until an operator decides: all of a rater's, or one act (`feedback_id`)."""
+
+    quarantine_id: int
+    rater_id: str
+    feedback_id: int | None
+    signal: Literal["flood", "ring", "phrase", "by_hand"]
+    reason: str
+    figures: dict[str, Any]
+    begun_by: str
+    begun_at: datetime
+    decision: Literal["released", "kept"] | None = None
+    decided_by: str | None = None
+    decided_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +181,21 @@ class Round:
     gate_report: dict[str, Any] | None = None
     reason: str | None = None
     """Why it ended as it did, for people."""
+    attempts: int = 0
+    """Claims since it last got any further: a round that only kills its trainers is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundDue:
+    """A time at which the schedule asks for a round, settled once: waiting for an open round to end, asked, or
+    skipped (with the reason)."""
+
+    due: str
+    """Wall-clock time, like 2026-11-21T03:00."""
+    state: Literal["waiting", "asked", "skipped"]
+    round_id: int | None
+    reason: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,3 +252,5 @@ class Deployment:
     share: float | None = None
     """The canary's share from then on. None in every other action."""
     at: datetime | None = None
+    evidence: dict[str, Any] | None = None
+    """The figures behind a move that the canary's judge made."""

@@ -7,7 +7,8 @@ An admin's wish is a row; a trainer claims it. A trainer that dies lets its leas
 round where it stood. Every claim and every cancel raises the fence, and a write that carries an older fence is refused:
 a trainer that was only asleep finds out before it can do harm. At most one round is open.
 
-Times come from the caller's `at` where a test or a clock brings one, else from the system.
+Times come from the caller's `at` where a test or a clock brings one, else from the database's machine: of several
+trainers over one PostgreSQL no two need agree about the time.
 """
 
 import math
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, exc, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, exc, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -39,6 +40,10 @@ ADVANCE_FIELDS = frozenset(
 )
 
 
+_IMPLAUSIBLE_LEASES = 10
+"""A lease that ends this many leases ahead was taken before the clock was set back; nobody may hold it."""
+
+
 def request_round(
     connection: Connection,
     *,
@@ -56,7 +61,7 @@ def request_round(
         "open_slot": 1,
         "method": method,
         "requested_by": requested_by,
-        "requested_at": at or now(),
+        "requested_at": _time(connection, at),
         "settings": settings,
         "selection": {},
     }
@@ -72,10 +77,12 @@ def claim_round(connection: Connection, owner: str, lease_s: float, *, at: datet
 
     The round comes back in the state it was left in, with a higher fence; its holder passes that fence to every write.
     """
-    present = at or now()
+    present = _time(connection, at)
+    farthest = present + timedelta(seconds=max(lease_s, 1.0) * _IMPLAUSIBLE_LEASES)
+    free = or_(rounds.c.lease_until.is_(None), rounds.c.lease_until < present, rounds.c.lease_until > farthest)
     query = (
         select(rounds.c.round_id)
-        .where(rounds.c.open_slot == 1, or_(rounds.c.lease_until.is_(None), rounds.c.lease_until < present))
+        .where(rounds.c.open_slot == 1, free)
         .order_by(rounds.c.round_id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -91,17 +98,46 @@ def claim_round(connection: Connection, owner: str, lease_s: float, *, at: datet
             lease_owner=owner,
             lease_until=present + timedelta(seconds=lease_s),
             fence=found.fence + 1,
+            attempts=found.attempts + 1,
             started_at=found.started_at or present,
         )
     )
     return get_round(connection, round_id)
 
 
-def heartbeat(connection: Connection, round_id: int, fence: int, lease_s: float, *, at: datetime | None = None) -> None:
-    """Hold the lease for `lease_s` seconds from now. Raises Conflict when the round is no longer the caller's."""
-    _held(connection, round_id, fence)
-    lease_until = (at or now()) + timedelta(seconds=lease_s)
-    connection.execute(update(rounds).where(rounds.c.round_id == round_id).values(lease_until=lease_until))
+def heartbeat(
+    connection: Connection,
+    round_id: int,
+    fence: int,
+    lease_s: float,
+    *,
+    progressed: bool = False,
+    at: datetime | None = None,
+) -> None:
+    """Hold the lease for `lease_s` seconds from now. progressed: it got further, so its attempts are counted anew.
+
+    Raises Conflict when the round is no longer the caller's.
+    """
+    present = _held(connection, round_id, fence)
+    connection.execute(
+        update(rounds)
+        .where(rounds.c.round_id == round_id)
+        .values(
+            lease_until=_time(connection, at) + timedelta(seconds=lease_s),
+            attempts=0 if progressed else present.attempts,
+        )
+    )
+
+
+def release_round(connection: Connection, round_id: int, fence: int) -> None:
+    """Give an open round's lease up, so that another trainer may take it at once; this claim does not count as an
+    attempt (a trainer that is stopped is not one that died). Raises Conflict when it is no longer the caller's."""
+    present = _held(connection, round_id, fence)
+    connection.execute(
+        update(rounds)
+        .where(rounds.c.round_id == round_id)
+        .values(lease_owner=None, lease_until=None, attempts=max(present.attempts - 1, 0))
+    )
 
 
 def advance(
@@ -128,7 +164,9 @@ def advance(
             f"round {round_id} is {present.state} and cannot become {state}; "
             f"wanted: {', '.join(sorted(NEXT_STATES[present.state]))}"
         )
-    return _set_state(connection, round_id, state, fields, at or now())
+    if state != present.state:
+        fields["attempts"] = 0
+    return _set_state(connection, round_id, state, fields, _time(connection, at))
 
 
 def cancel_round(connection: Connection, round_id: int, actor: str, *, at: datetime | None = None) -> Round:
@@ -140,7 +178,7 @@ def cancel_round(connection: Connection, round_id: int, actor: str, *, at: datet
     if present.state in ROUND_ENDED:
         raise Conflict(f"round {round_id} has ended ({present.state}); wanted: an open one")
     fields = {"reason": f"cancelled by {actor}", "fence": present.fence + 1}
-    return _set_state(connection, round_id, "cancelled", fields, at or now())
+    return _set_state(connection, round_id, "cancelled", fields, _time(connection, at))
 
 
 def get_round(connection: Connection, round_id: int) -> Round:
@@ -157,13 +195,17 @@ def list_rounds(connection: Connection, limit: int = 100) -> list[Round]:
     return [_round(row) for row in connection.execute(query).mappings()]
 
 
-def add_metrics(connection: Connection, points: Sequence[RoundMetric]) -> None:
+def add_metrics(connection: Connection, points: Sequence[RoundMetric], *, fence: int | None = None) -> None:
     """Add points of live curves; a point that is there already takes the new value (a resumed round repeats steps).
 
+    fence: of the claim that holds the points' rounds; a stale one is a Conflict. Without one nothing is checked.
     Raises Refused for a value that is not finite, NotFound for an unknown round.
     """
     if not points:
         return
+    if fence is not None:
+        for round_id in {point.round_id for point in points}:
+            _held(connection, round_id, fence)
     for point in points:
         if not math.isfinite(point.value):
             raise Refused("value", f"{point.name} is {point.value} at step {point.step}; wanted: a finite number")
@@ -255,6 +297,15 @@ def _locked(connection: Connection, round_id: int) -> Round:
     if row is None:
         raise NotFound(f"no round {round_id}")
     return _round(row)
+
+
+def _time(connection: Connection, at: datetime | None) -> datetime:
+    if at is not None:
+        return at
+    if connection.dialect.name == "postgresql":
+        found: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+        return found
+    return now()
 
 
 def _set_state(connection: Connection, round_id: int, state: RoundState, fields: dict[str, Any], at: datetime) -> Round:

@@ -29,7 +29,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest revision in `migrations/versions`: a database already there starts without loading alembic."""
 
 
@@ -205,12 +205,26 @@ rounds = Table(
     Column("selection", Json, nullable=False),
     Column("gate_report", Json),
     Column("reason", Text),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
     CheckConstraint(
         "state IN ('requested','selecting','training','gating','published','rejected','failed','cancelled')",
         name="state",
     ),
     CheckConstraint("(open_slot IS NULL) = (state IN ('published','rejected','failed','cancelled'))", name="open_slot"),
     sqlite_autoincrement=True,
+)
+
+round_dues = Table(
+    "round_dues",
+    metadata,
+    # The wall-clock time that the schedule names: whoever is first settles it, for every scheduler and restart.
+    Column("due", Name, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("round_id", RowId, ForeignKey("rounds.round_id"), unique=True),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    CheckConstraint("state IN ('waiting','asked','skipped')", name="state"),
+    CheckConstraint("(round_id IS NOT NULL) = (state = 'asked')", name="round"),
 )
 
 round_metrics = Table(
@@ -258,8 +272,61 @@ deployments = Table(
     Column("forced", Boolean, nullable=False),
     Column("share", Float),
     Column("at", UtcTime, nullable=False),
+    Column("evidence", Json),
     CheckConstraint("action IN ('bootstrap','promote','rollback','canary','canary_stop')", name="action"),
     CheckConstraint("(share IS NOT NULL) = (action = 'canary')", name="share"),
+    sqlite_autoincrement=True,
+)
+
+
+quarantines = Table(
+    "quarantines",
+    metadata,
+    Column("quarantine_id", RowId, primary_key=True),
+    Column("rater_id", Name, ForeignKey("raters.rater_id"), nullable=False, index=True),
+    # Of one act alone; NULL: of everything the rater gave.
+    Column("feedback_id", RowId, ForeignKey("feedback.feedback_id"), index=True),
+    Column("signal", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("figures", Json, nullable=False),
+    Column("begun_by", Text, nullable=False),
+    Column("begun_at", UtcTime, nullable=False),
+    Column("decision", String(16)),
+    Column("decided_by", Text),
+    Column("decided_at", UtcTime),
+    CheckConstraint("signal IN ('flood','ring','phrase','by_hand')", name="signal"),
+    CheckConstraint("decision IN ('released','kept')", name="decision"),
+    CheckConstraint("(decision IS NULL) = (decided_at IS NULL)", name="decided"),
+    sqlite_autoincrement=True,
+)
+
+side_by_side_votes = Table(
+    "side_by_side_votes",
+    metadata,
+    Column("version", Integer, ForeignKey("policy_versions.version"), primary_key=True),
+    Column("example", Integer, primary_key=True),
+    Column("viewer", Name, primary_key=True),
+    Column("choice", String(16), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    CheckConstraint("choice IN ('before','after','tie','both_bad')", name="choice"),
+)
+
+vetoes = Table(
+    "vetoes",
+    metadata,
+    Column("version", Integer, ForeignKey("policy_versions.version"), primary_key=True),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
+
+erased_selections = Table(
+    "erased_selections",
+    metadata,
+    Column("erasure_id", RowId, primary_key=True),
+    Column("round_id", RowId, ForeignKey("rounds.round_id"), nullable=False, index=True),
+    Column("acts", Integer, nullable=False),
+    Column("at", UtcTime, nullable=False),
     sqlite_autoincrement=True,
 )
 

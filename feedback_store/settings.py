@@ -29,3 +29,30 @@ class PrivacySettings(BaseModel):
     """Who vouches for callers of the bare API (channel "api"): "host", the calling program, so text is kept unless the
     rater declined; "rater": text is kept only after POST /v1/consent. Web, Telegram and Discord always ask the rater.
     """
+
+
+class TrustSettings(BaseModel):
+    """[trust]: which signals take feedback into quarantine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    quarantine: bool = True
+    """Take what a signal finds into quarantine by itself before a round. False: only report it."""
+    flood_votes: int = Field(default=200, ge=2)
+    """A rater who gives more acts than this within `flood_hours` is a flood: one reads and judges about one in 20 s."""
+    flood_hours: float = Field(default=1.0, gt=0)
+    """Length of that window, in hours."""
+    ring_shared: int = Field(default=8, ge=2)
+    """Fewest targets that two raters must have judged both to be held against each other."""
+    ring_overlap: float = Field(default=0.5, gt=0, le=1)
+    """Least part of the smaller one's targets that they must share."""
+    phrase_replies: int = Field(default=5, ge=2)
+    """A phrase must stand in this many up-voted replies whose prompts hold it too …"""
+    phrase_backers: int = Field(default=10, ge=1)
+    """… of fewer raters than this."""
+    phrase_each: int = Field(default=3, ge=1)
+    """… each of whom up-voted it this many times at least …"""
+    phrase_share: float = Field(default=0.3, gt=0, le=1)
+    """… and in this share, at least, of all that they up-voted."""
+    profile_votes: int = Field(default=20, ge=2)
+    """Votes shared with others from which a rater's own reliability is shown."""

@@ -18,6 +18,7 @@ from feedback_store.inserts import insert_if_new
 from feedback_store.records import Canary, Deployment, Method, PolicyVersion, VersionState
 from feedback_store.schema import deployments as deployments_table
 from feedback_store.schema import live_pointer, now, policy_versions
+from feedback_store.side_by_sides import why_blocked
 
 
 def bootstrap(connection: Connection, base_model: str) -> PolicyVersion:
@@ -101,11 +102,14 @@ def promote(
     reason: str,
     forced: bool = False,
     expected_live: int | None = None,
+    evidence: dict[str, Any] | None = None,
 ) -> Deployment:
     """Make a version live, retire the one before it and end the canary, whichever it was.
 
     expected_live: what the caller saw as live when deciding; another one is a Conflict (stale page, double click).
-    forced: also a version that its gate rejected; the log then says so. Such a version needs it again every time.
+    evidence: the figures behind the move, for the log.
+    forced: also a version that its gate rejected or people vetoed; the log then says so. Such a version needs it again
+    every time.
     Raises Conflict, NotFound.
     """
     live = _live(connection)
@@ -113,10 +117,13 @@ def promote(
     target = get_version(connection, version)
     if version == live:
         raise Conflict(f"version {version} is live already")
-    rejected = _is_rejected(connection, target)
+    rejected, blocked = _is_rejected(connection, target), why_blocked(connection, version)
     if rejected and not forced:
         raise Conflict(f"version {version} was rejected by its gate; wanted: one that passed, or forced")
-    return _move(connection, "promote", live, version, actor=actor, reason=reason, forced=rejected)
+    if blocked and not forced:
+        raise Conflict(f"{blocked}; wanted: one that people do not object to, or forced")
+    past_gate = rejected or blocked is not None
+    return _move(connection, "promote", live, version, actor=actor, reason=reason, forced=past_gate, evidence=evidence)
 
 
 def rollback(connection: Connection, *, actor: str, reason: str, expected_live: int | None = None) -> Deployment:
@@ -159,6 +166,8 @@ def start_canary(
         raise Conflict(f"version {present.version.version} is the canary; wanted: stop it first, one at a time")
     if _is_rejected(connection, target):
         raise Conflict(f"version {version} was rejected by its gate; wanted: one that passed")
+    if blocked := why_blocked(connection, version):
+        raise Conflict(f"{blocked}; wanted: one that people do not object to")
     _set_state(connection, version, "canary")
     connection.execute(
         update(live_pointer).values(canary_version=version, canary_share=share, revision=live_pointer.c.revision + 1)
@@ -166,10 +175,18 @@ def start_canary(
     return _log(connection, "canary", version, live, actor=actor, reason=reason, forced=False, share=share)
 
 
-def stop_canary(connection: Connection, *, actor: str, reason: str, expected_canary: int | None = None) -> Deployment:
+def stop_canary(
+    connection: Connection,
+    *,
+    actor: str,
+    reason: str,
+    expected_canary: int | None = None,
+    evidence: dict[str, Any] | None = None,
+) -> Deployment:
     """Let the live version answer everybody again and retire the canary. It may be promoted, or tried again, later.
 
-    expected_canary: what the caller saw as the canary; another one is a Conflict. Raises Conflict when there is none.
+    expected_canary: what the caller saw as the canary; another one is a Conflict. evidence: as for `promote`.
+    Raises Conflict when there is none.
     """
     live = _live(connection)
     present = canary(connection)
@@ -181,7 +198,7 @@ def stop_canary(connection: Connection, *, actor: str, reason: str, expected_can
             f"version {version} is the canary, the caller expected {expected_canary}: look again, then decide"
         )
     _end_canary(connection)
-    return _log(connection, "canary_stop", version, live, actor=actor, reason=reason, forced=False)
+    return _log(connection, "canary_stop", version, live, actor=actor, reason=reason, forced=False, evidence=evidence)
 
 
 def canary(connection: Connection) -> Canary | None:
@@ -268,13 +285,21 @@ def _live_before(connection: Connection) -> int | None:
 
 
 def _move(
-    connection: Connection, action: str, live: int, version: int, *, actor: str, reason: str, forced: bool
+    connection: Connection,
+    action: str,
+    live: int,
+    version: int,
+    *,
+    actor: str,
+    reason: str,
+    forced: bool,
+    evidence: dict[str, Any] | None = None,
 ) -> Deployment:
     _end_canary(connection)  # first: a canary that is promoted is live afterwards, not retired
     _set_state(connection, live, "retired")
     _set_state(connection, version, "live")
     connection.execute(update(live_pointer).values(version=version, revision=live_pointer.c.revision + 1))
-    return _log(connection, action, version, live, actor=actor, reason=reason, forced=forced)
+    return _log(connection, action, version, live, actor=actor, reason=reason, forced=forced, evidence=evidence)
 
 
 def _end_canary(connection: Connection) -> None:
@@ -301,6 +326,7 @@ def _log(
     reason: str,
     forced: bool,
     share: float | None = None,
+    evidence: dict[str, Any] | None = None,
 ) -> Deployment:
     connection.execute(
         insert(deployments_table),
@@ -312,6 +338,7 @@ def _log(
             "reason": reason,
             "forced": forced,
             "share": share,
+            "evidence": evidence,
             "at": now(),
         },
     )

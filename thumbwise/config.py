@@ -19,9 +19,10 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ValidationError
 
 from bot.web.settings import WebSettings
-from feedback_store.settings import PrivacySettings, StoreSettings
+from feedback_store.settings import PrivacySettings, StoreSettings, TrustSettings
 from serving.settings import PolicySettings, ServingSettings, VllmSettings
-from trainer.settings import GateSettings, LoraSettings, RoundSettings, TrainingSettings
+from trainer.method_settings import OnlineSettings, RewardSettings
+from trainer.settings import CanarySettings, GateSettings, LoraSettings, RoundSettings, TrainingSettings
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "policy": PolicySettings,
@@ -31,12 +32,16 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "store": StoreSettings,
     "privacy": PrivacySettings,
     "rounds": RoundSettings,
+    "canary": CanarySettings,
     "training": TrainingSettings,
     "lora": LoraSettings,
     "gate": GateSettings,
+    "reward": RewardSettings,
+    "online": OnlineSettings,
+    "trust": TrustSettings,
 }
 PREFIX = "THUMBWISE_"
-SECRETS = ("ADMIN_TOKEN", "RATER_KEY", "STORE_URL", "VLLM_API_KEY")
+SECRETS = ("ADMIN_TOKEN", "RATER_KEY", "STORE_URL", "VLLM_API_KEY", "JUDGE_KEY")
 """Each may be given as THUMBWISE_NAME or, as a file's name, THUMBWISE_NAME_FILE."""
 PLACES = ("DATA", "CONFIG", "URL", "MODELS_DIR")
 """Variables of the command that are no settings: the data folder, the file, the server's URL, the models' folder."""
@@ -68,9 +73,13 @@ class Settings:
     vllm: VllmSettings
     web: WebSettings
     rounds: RoundSettings
+    canary: CanarySettings
     training: TrainingSettings
     lora: LoraSettings
     gate: GateSettings
+    reward: RewardSettings
+    online: OnlineSettings
+    trust: TrustSettings
     admin_token: str | None = field(default=None, repr=False)
     """From the environment; None: DATA/admin.token, made when it is missing."""
     rater_key: bytes | None = field(default=None, repr=False)

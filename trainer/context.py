@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from feedback_store.settings import TrustSettings
 from feedback_store.store import Store
 from serving.settings import PolicySettings
-from trainer.settings import GateSettings, LoraSettings, RoundSettings, TrainingSettings
+from trainer.method_settings import OnlineSettings, RewardSettings
+from trainer.settings import CanarySettings, GateSettings, LoraSettings, RoundSettings, TrainingSettings
 
 
 @dataclass(slots=True)
@@ -23,6 +25,10 @@ class TrainerContext:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     lora: LoraSettings = field(default_factory=LoraSettings)
     gate: GateSettings = field(default_factory=GateSettings)
+    reward: RewardSettings = field(default_factory=RewardSettings)
+    online: OnlineSettings = field(default_factory=OnlineSettings)
+    canary: CanarySettings = field(default_factory=CanarySettings)
+    trust: TrustSettings = field(default_factory=TrustSettings)
     prepare_version: Callable[[int], None] = lambda version: None
     """Called before a promotion: loads the version beside the live one, or raises AdapterRefused."""
     on_pointer_moved: Callable[[], None] = lambda: None

@@ -3,9 +3,11 @@
 {"event": "state", "state": "training", "detail": {...}}   where it stands
 {"event": "metric", "step": 3, "values": {"loss": 0.41}}   points of the live curves
 {"event": "sealed", "adapter_sha256": "…"}                 the candidate is on disk
+{"event": "reward_model", "sha256": "…", "report": {...}}  a reward model is on disk, and how it stands to its bar
 {"event": "gate", "report": {...}}                         what the gate found
 {"event": "done", "metrics": {...}}                        the last line of a round that came to its end
 {"event": "failed", "reason": "…"}                         the last line of one that did not
+{"event": "refused", "reason": "…"}                        … of one that must not go on: its reward model is too weak
 {"event": "cancelled"}                                     the last line of one that was told to stop
 """
 
@@ -13,7 +15,7 @@ import json
 import math
 from typing import Any, Protocol, TextIO
 
-EVENT_NAMES = frozenset({"state", "metric", "sealed", "gate", "done", "failed", "cancelled"})
+EVENT_NAMES = frozenset({"state", "metric", "sealed", "reward_model", "gate", "done", "failed", "refused", "cancelled"})
 
 
 class Emit(Protocol):

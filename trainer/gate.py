@@ -6,53 +6,57 @@ The report is JSON:
     outcome     "pass" | "fail" | "inconclusive"
     summary     why, in words
     checks      name, value, interval ([low, high] or null), threshold (a number or [low, high]), hard, outcome, reason
+    next        what to do about every check that did not pass, in words (gate_advice.py)
+    cannot_prove  what the gate leaves open although it may have passed
+    profile     "quick" | "full"
     against     live (version number) and base (fingerprint)
     sample      prompts, replies (of candidate and of live each), temperature, seed, confidence, held_out_votes,
                 held_out_pairs
     texts       for candidate and live: median_words, finished, short, empty (shares of replies)
-    examples    up to 12 of: prompt_reply_id (the stored reply whose prompt it was), before, after. Only replies drawn
-                here are kept in it: the prompt is a user's text, and is looked up in the store while that keeps it.
+    drift       bleu and rouge_l of the candidate's replies against live's to the same prompts, and live's own between
+                two of its replies to one prompt (null where only one was drawn)
+    judge       judged_pairs, win_rate, win_rate_length_controlled, orders_agree; null without a judge
+    counterfactual  the candidate's share of thumbs up, estimated on held-out votes (counterfactual.py); null without
+    packs       SHA-256 of every evaluation pack used
+    examples    up to 12 of: prompt_reply_id (the stored reply whose prompt it was) or prompt (a pack's own text),
+                before, after. Only replies drawn here are kept in it: a user's prompt is looked up in the store while
+                that keeps it.
+    probe_examples  the same for probe prompts, with `pack` (full profile)
 """
 
-import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from feedback_store.records import Sampling
-from serving.engine import PolicyRef
 from trainer import gate_checks as checks
-from trainer import gate_texts as texts
-from trainer.drawing import Draw, Drawn
+from trainer.counterfactual import counterfactual
+from trainer.drawing import Draw
 from trainer.encoding import Encoded
 from trainer.events import Emit
+from trainer.gate_advice import advise, not_proven
+from trainer.gate_probes import SaidTo, draw_probes, drawn_checks, probe, probe_checks
+from trainer.gate_replies import (
+    Replies,
+    candidate_ref,
+    describe,
+    doubled,
+    draw_replies,
+    drift,
+    live_ref,
+    text_checks,
+)
 from trainer.job import Job, PairRow, PromptRow, ReplyText, VoteRow
+from trainer.pack_files import Packs, read_packs
 from trainer.policies import Policies
 from trainer.reference import reference_logprobs
 from trainer.scoring import summed_logprobs, text_logprobs, token_logprobs
+from trainer.win_rate import ApiJudge, Judge, judge_pairs, win_rate_check
 
 REPORT_SCHEMA = 1
 _EXAMPLES = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Replies:
-    """Replies of one policy to the gate's prompts; `prompts` says which prompt each answers."""
-
-    drawn: list[Drawn]
-    prompts: list[int]
-
-    @property
-    def texts(self) -> list[str]:
-        """The replies' texts."""
-        return [reply.text for reply in self.drawn]
-
-    @property
-    def truncated(self) -> list[bool]:
-        """Which replies were cut at the token limit."""
-        return [reply.finish_reason == "length" for reply in self.drawn]
+_PROBE_EXAMPLES = 4
 
 
 def run_gate(
@@ -65,98 +69,171 @@ def run_gate(
     prompts: Sequence[PromptRow],
     draw: Draw,
     emit: Emit,
+    metrics: dict[str, float] | None = None,
+    judge: Judge | None = None,
 ) -> dict[str, Any]:
-    """Judge the candidate in `policies`, which is sealed under `candidate_sha256`; return the report."""
+    """Judge the candidate in `policies`, which is sealed under `candidate_sha256`; return the report.
+
+    metrics: the training's last ones. judge: whoever judges pairs; without one the settings' judge, if they name one.
+    """
     settings = job.gate
+
+    def say(doing: str) -> None:
+        emit("state", state="gating", detail={"doing": doing})
+
+    gate = _Gate(policies, job, candidate_sha256, draw, say)
     votes = [row for row in held_out if isinstance(row, VoteRow)]
     pairs = [row for row in held_out if isinstance(row, PairRow)]
-    emit("state", state="gating", detail={"doing": "held-out preference"})
-    found = [_held_out_votes(policies, votes, job)]
-    if pairs_check := _held_out_pairs(policies, pairs, job):
-        found.append(pairs_check)
+    packs = read_packs(Path(job.packs_dir) if job.packs_dir else None)
+    if settings.profile == "quick":
+        packs = packs.smaller(settings.probe_prompts)
 
-    emit("state", state="gating", detail={"doing": "plain English"})
-    found += _retention(policies, job)
+    gate.say("held-out preference")
+    gate.held_out(votes, pairs)
+    gate.say("plain English")
+    gate.found += _retention(policies, job)
+    gate.probe(packs)
+    asked = _asked(prompts, packs, job)
+    gate.replies(asked, [*train, *votes])
+    gate.judge(asked, judge)
+    margin = (metrics or {}).get("reward_margin")
+    gate.found += checks.reward_without_preference(gate.found, margin, job.reward_alone_before)
 
-    asked = list(prompts[: settings.replies])
-    candidate, live = Replies([], []), Replies([], [])
-    if asked:
-        ids = [policies.encoder.prompt_ids(prompt.messages) for prompt in asked]
-        emit("state", state="gating", detail={"doing": "the candidate's replies"})
-        candidate = _replies(draw, _candidate_ref(job, candidate_sha256), ids, job)
-        emit("state", state="gating", detail={"doing": "the live version's replies"})
-        live = _replies(draw, _live_ref(job), ids, job)
-        emit("state", state="gating", detail={"doing": "distance from live and base"})
-        found += _distances(policies, ids, candidate, job)
-        judged = [*train, *votes]
-        of_texts = text_checks(candidate, live, judged, job)
-        for _ in range(settings.doublings):
-            if not _unclear(of_texts):
-                break
-            emit("state", state="gating", detail={"doing": "more replies, since some checks may be chance"})
-            candidate = _doubled(candidate, draw, _candidate_ref(job, candidate_sha256), ids, job)
-            live = _doubled(live, draw, _live_ref(job), ids, job)
-            of_texts = text_checks(candidate, live, judged, job)
-        found += of_texts
-    else:
-        reason = "no prompt is left that was not trained on: nothing can be drawn to compare"
-        found.append(checks.Check("replies", 0, None, settings.min_replies, True, "inconclusive", reason))
-
-    outcome, summary = checks.overall(found)
+    outcome, summary = checks.overall(gate.found)
+    drawn = bool(gate.drawn)
     return {
         "schema": REPORT_SCHEMA,
         "outcome": outcome,
         "summary": summary,
-        "checks": [check.as_dict() for check in found],
+        "checks": [check.as_dict() for check in gate.found],
+        "next": advise(gate.found, margin),
+        "cannot_prove": not_proven(
+            gate.found, settings, judged=(gate.judged or {}).get("judged_pairs", 0), drawn=drawn
+        ),
+        "profile": settings.profile,
         "against": {"live": job.live_version, "base": job.base_model},
         "sample": {
             "prompts": len(asked),
-            "replies": len(candidate.drawn),
+            "replies": len(gate.candidate.drawn),
             "temperature": settings.temperature,
             "seed": job.seed,
             "confidence": settings.confidence,
             "held_out_votes": len(votes),
             "held_out_pairs": len(pairs),
         },
-        "texts": {"candidate": describe(candidate), "live": describe(live)},
-        "examples": _examples(asked, candidate, live),
+        "texts": {"candidate": describe(gate.candidate), "live": describe(gate.live)},
+        "drift": drift(gate.candidate, gate.live),
+        "judge": gate.judged,
+        "counterfactual": gate.counterfactual,
+        "packs": packs.hashes if settings.probe_prompts else {},
+        "examples": _examples(asked, gate.candidate, gate.live),
+        "probe_examples": _probe_examples(gate.drawn),
     }
 
 
-def _candidate_ref(job: Job, sha256: str) -> PolicyRef:
-    return PolicyRef(0, sha256, Path(job.adapters_dir) / sha256)  # it has no version yet
+@dataclass(slots=True)
+class _Gate:
+    """What a gate works with, and what it has found so far."""
+
+    policies: Policies
+    job: Job
+    sha256: str
+    draw: Draw
+    say: Callable[[str], None]
+    found: list[checks.Check] = field(default_factory=list)
+    candidate: Replies = field(default_factory=lambda: Replies([], []))
+    live: Replies = field(default_factory=lambda: Replies([], []))
+    drawn: list[SaidTo] = field(default_factory=list)
+    judged: dict[str, Any] | None = None
+    counterfactual: dict[str, Any] | None = None
+
+    def held_out(self, votes: Sequence[VoteRow], pairs: Sequence[PairRow]) -> None:
+        """Do held-out people agree with what the candidate learnt?"""
+        job, ups, raters = self.job, [row.up for row in votes], [row.rater for row in votes]
+        margins = _margins(self.policies, [(row.messages, row.reply) for row in votes], job)
+        self.found.append(checks.held_out_preference(margins, ups, raters, job.gate, job.seed))
+        if pairs_check := _held_out_pairs(self.policies, pairs, job):
+            self.found.append(pairs_check)
+        own = [place for place, row in enumerate(votes) if row.reply.policy_version == job.live_version]
+        self.counterfactual = counterfactual(
+            [margins[place] for place in own],
+            [ups[place] for place in own],
+            [raters[place] for place in own],
+            job.gate.confidence,
+            job.seed,
+        )
+
+    def probe(self, packs: Packs) -> None:
+        """Refusals, compliance, agreement with false claims, multiple choice."""
+        settings, job = self.job.gate, self.job
+        if settings.probe_prompts == 0:
+            return
+        self.say("refusals, false claims and multiple choice")
+        candidate = probe(self.policies, "candidate", packs)
+        live = probe(self.policies, "live", packs)
+        self.found += probe_checks(candidate, live, settings, job.seed)
+        if settings.profile == "full":
+            self.say("replies to harmful and tricky prompts")
+            sides = candidate_ref(job, self.sha256), live_ref(job)
+            self.drawn = draw_probes(self.draw, self.policies.encoder, packs, job, *sides)
+            self.found += drawn_checks(self.drawn, settings, job.seed)
+
+    def replies(self, asked: Sequence[PromptRow], judged: Sequence[VoteRow | PairRow]) -> None:
+        """Draw replies of both, measure how far apart they are, and read them."""
+        settings, job, draw = self.job.gate, self.job, self.draw
+        if not asked:
+            reason = "no prompt is left that was not trained on: nothing can be drawn to compare"
+            self.found.append(checks.Check("replies", 0, None, settings.min_replies, True, "inconclusive", reason))
+            return
+        ids = [self.policies.encoder.prompt_ids(prompt.messages) for prompt in asked]
+        sides = candidate_ref(job, self.sha256), live_ref(job)
+        self.say("the candidate's replies")
+        self.candidate = draw_replies(draw, sides[0], ids, job)
+        self.say("the live version's replies")
+        self.live = draw_replies(draw, sides[1], ids, job)
+        self.say("distance from live and base")
+        self.found += _distances(self.policies, ids, self.candidate, job)
+        of_texts = text_checks(self.candidate, self.live, asked, judged, job)
+        for _ in range(settings.doublings):
+            if not _unclear(of_texts):
+                break
+            self.say("more replies, since some checks may be chance")
+            self.candidate = doubled(self.candidate, draw, sides[0], ids, job)
+            self.live = doubled(self.live, draw, sides[1], ids, job)
+            of_texts = text_checks(self.candidate, self.live, asked, judged, job)
+        self.found += of_texts
+
+    def judge(self, asked: Sequence[PromptRow], judge: Judge | None) -> None:
+        """Have pairs of replies judged, where there is a judge."""
+        settings = self.job.gate
+        if judge is None and settings.judge_url:
+            judge = ApiJudge(settings.judge_url, settings.judge_model)
+        if judge is None or not asked:
+            return
+        self.say("the judge's win rate")
+        pairs = judge_pairs(
+            judge,
+            [prompt.messages for prompt in asked],
+            self.candidate.prompts,
+            self.candidate.texts,
+            self.live.texts,
+            settings.judge_pairs,
+        )
+        check, self.judged = win_rate_check(pairs, settings, self.job.seed)
+        self.found.append(check)
 
 
-def _live_ref(job: Job) -> PolicyRef:
-    return PolicyRef(job.live_version, job.live_adapter_sha256, job.live_adapter_dir)
-
-
-def _replies(draw: Draw, policy: PolicyRef, ids: Sequence[tuple[int, ...]], job: Job) -> Replies:
-    """Draw about `gate.replies` replies, the same number to each prompt."""
-    turns = max(1, round(job.gate.replies / len(ids)))
-    sampling = Sampling(temperature=job.gate.temperature, max_tokens=job.gate.reply_tokens, seed=job.seed)
-    return Replies(draw(policy, ids, turns, sampling), [place for place in range(len(ids)) for _ in range(turns)])
+def _asked(prompts: Sequence[PromptRow], packs: Packs, job: Job) -> list[PromptRow]:
+    """The users' prompts that were not trained on; the packs' own where there are none, and in the full profile too."""
+    asked = list(prompts[: job.gate.replies])
+    if not asked or job.gate.profile == "full":
+        own = [PromptRow(({"role": "user", "content": prompt.text},)) for prompt in packs.prompts]
+        asked += own[: max(job.gate.replies - len(asked), 0)]
+    return asked
 
 
 def _unclear(found: Sequence[checks.Check]) -> bool:
     return any(check.hard and check.outcome == "inconclusive" for check in found)
-
-
-def _doubled(replies: Replies, draw: Draw, policy: PolicyRef, ids: Sequence[tuple[int, ...]], job: Job) -> Replies:
-    """The replies and as many new ones to the same prompts, whose seeds go on where theirs ended."""
-    turns = len(replies.drawn) // len(ids)
-    sampling = Sampling(
-        temperature=job.gate.temperature, max_tokens=job.gate.reply_tokens, seed=job.seed + len(replies.drawn)
-    )
-    more = draw(policy, ids, turns, sampling)
-    return Replies(replies.drawn + more, replies.prompts + [place for place in range(len(ids)) for _ in range(turns)])
-
-
-def _held_out_votes(policies: Policies, votes: Sequence[VoteRow], job: Job) -> checks.Check:
-    margins = _margins(policies, [(row.messages, row.reply) for row in votes], job)
-    return checks.held_out_preference(
-        margins, [row.up for row in votes], [row.rater for row in votes], job.gate, job.seed
-    )
 
 
 def _held_out_pairs(policies: Policies, pairs: Sequence[PairRow], job: Job) -> checks.Check | None:
@@ -210,111 +287,23 @@ def _distances(policies: Policies, ids: Sequence[tuple[int, ...]], candidate: Re
     if policies.live_has_adapter:
         with policies.use("base") as model:
             base = token_logprobs(model, sequences)
-    return [
-        checks.kl(
-            name,
-            against,
-            [checks.k3_nats(mine.tolist(), theirs.tolist()) for mine, theirs in zip(own, other, strict=True)],
-            places,
-            limit,
-            job.gate,
-            job.seed,
-        )
-        for name, against, other, limit in (
-            ("kl_live", "the live version", live, job.gate.max_kl_live_nats),
-            ("kl_base", "the base model", base, job.gate.max_kl_base_nats),
-        )
-    ]
-
-
-def text_checks(candidate: Replies, live: Replies, judged: Sequence[VoteRow | PairRow], job: Job) -> list[checks.Check]:
-    """The checks that read texts alone. `judged` holds the round's rows, for what raters liked."""
+    against_live = [checks.k3_nats(mine.tolist(), theirs.tolist()) for mine, theirs in zip(own, live, strict=True)]
+    against_base = [checks.k3_nats(mine.tolist(), theirs.tolist()) for mine, theirs in zip(own, base, strict=True)]
     settings, seed = job.gate, job.seed
-    new, old = candidate.texts, live.texts
-    liked = [
-        (row.rater, row.reply.text if isinstance(row, VoteRow) else row.chosen.text)
-        for row in judged
-        if isinstance(row, PairRow) or row.up
-    ]
-    liked_words = statistics.median(len(texts.words(text)) for _, text in liked) if liked else None
-    repeats = [[share for text in side if (share := texts.repeated_share(text)) is not None] for side in (new, old)]
-    pairs = [[share for text in side if (share := texts.distinct_pairs(text)) is not None] for side in (new, old)]
-    opening = texts.most_common_opening(new)
-    shown = next((text for text, has in zip(new, opening, strict=True) if has), "")
-    same_before = texts.has_opening(old, tuple(texts.words(shown)[:3])) if shown else [False] * len(old)
     return [
-        checks.length(_median_words(new), _median_words(old), liked_words, settings),
-        checks.share_rise(
-            "truncated",
-            "the share of replies cut at the limit",
-            candidate.truncated,
-            live.truncated,
-            settings.max_truncated_rise,
+        checks.kl("kl_live", "the live version", against_live, places, settings.max_kl_live_nats, settings, seed),
+        checks.kl(
+            "kl_live_warning",
+            "the live version",
+            against_live,
+            places,
+            settings.warn_kl_live_nats,
             settings,
+            seed,
             hard=False,
         ),
-        checks.share_rise(
-            "short",
-            "the share of replies under 3 words",
-            [texts.is_short(text) for text in new],
-            [texts.is_short(text) for text in old],
-            settings.max_short_rise,
-            settings,
-            hard=True,
-        ),
-        checks.share_at_most(
-            "empty",
-            "the share of empty replies",
-            [not text.strip() for text in new],
-            [not text.strip() for text in old],
-            settings.max_empty,
-            settings,
-        ),
-        checks.mean_rise(
-            "repeated",
-            "the share of repeated four-word sequences",
-            repeats[0],
-            repeats[1],
-            settings.max_repeat_rise,
-            settings,
-            seed,
-        ),
-        checks.mean_ratio(
-            "distinct",
-            "the share of distinct word pairs",
-            pairs[0],
-            pairs[1],
-            settings.min_distinct_ratio,
-            settings,
-            seed,
-        ),
-        checks.share_at_most(
-            "opening",
-            "the share of replies with one and the same opening",
-            opening,
-            same_before,
-            settings.max_same_opening,
-            settings,
-        ),
-        texts.new_phrases(new, candidate.prompts, old, liked, settings),
+        checks.kl("kl_base", "the base model", against_base, places, settings.max_kl_base_nats, settings, seed),
     ]
-
-
-def describe(replies: Replies) -> dict[str, float | None]:
-    """What replies look like, for people."""
-    n = len(replies.drawn)
-    if n == 0:
-        return {"median_words": None, "finished": None, "short": None, "empty": None}
-    return {
-        "median_words": _median_words(replies.texts),
-        "finished": 1 - sum(replies.truncated) / n,
-        "short": sum(texts.is_short(text) for text in replies.texts) / n,
-        "empty": sum(not text.strip() for text in replies.texts) / n,
-    }
-
-
-def _median_words(found: Sequence[str]) -> float:
-    return float(statistics.median(len(texts.words(text)) for text in found))
 
 
 def _examples(asked: Sequence[PromptRow], candidate: Replies, live: Replies) -> list[dict[str, Any]]:
@@ -325,10 +314,23 @@ def _examples(asked: Sequence[PromptRow], candidate: Replies, live: Replies) -> 
         examples.append(
             {
                 "prompt_reply_id": prompt.reply_id,
+                "prompt": prompt.messages[-1]["content"] if prompt.reply_id is None else None,
                 "before": _printable(live.drawn[first].text),
                 "after": _printable(candidate.drawn[first].text),
             }
         )
+    return examples
+
+
+def _probe_examples(drawn: Sequence[SaidTo]) -> list[dict[str, Any]]:
+    """The first replies to each pack's prompts, those that differ first."""
+    examples: list[dict[str, Any]] = []
+    for one in drawn:
+        shown = sorted(zip(one.prompts, one.live, one.candidate, strict=True), key=lambda row: row[1] == row[2])
+        examples += [
+            {"pack": one.pack, "prompt": prompt, "before": _printable(before), "after": _printable(after)}
+            for prompt, before, after in shown[:_PROBE_EXAMPLES]
+        ]
     return examples
 
 

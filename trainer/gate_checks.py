@@ -15,6 +15,7 @@ from trainer.settings import GateSettings
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 Interval = tuple[float, float]
+REWARD_ALONE = "reward_without_preference"
 _SMALLEST = 1e-9
 _LONG_SHARE = 4
 """Where only replies of six words or more are measured, a quarter of `min_replies` is enough: raters may like short."""
@@ -139,11 +140,13 @@ def kl(
     limit: float,
     settings: GateSettings,
     seed: int,
+    *,
+    hard: bool = True,
 ) -> Check:
     """On-policy KL a reply, in nats: mean of `k3_nats` over the candidate's own replies."""
     value, low, high = bootstrap_mean(nats, settings.confidence, seed, cluster=prompts)
     what = f"KL against {against} in nats a reply"
-    return guard(name, what, value, (low, high), limit, hard=True, n=len(nats), enough=settings.min_replies)
+    return guard(name, what, value, (low, high), limit, hard=hard, n=len(nats), enough=settings.min_replies)
 
 
 def share_rise(
@@ -229,6 +232,32 @@ def length(candidate: float, live: float, liked: float | None, settings: GateSet
     within = low <= candidate <= high
     outcome: Outcome = "pass" if within else "fail"
     return Check("length", candidate, None, (low, high), False, outcome, f"{said}, wanted {low:.1f} to {high:.1f}")
+
+
+def length_far(candidate: float, live: float, liked: float | None, settings: GateSettings) -> Check:
+    """Median words must not leave by `max_length_factor` what live shows and raters liked. Hard: whoever likes long
+    replies shows it in what they up-vote, so a length beyond that is a hack of something else."""
+    marks = [live] if liked is None else [live, liked]
+    low, high = min(marks) / settings.max_length_factor, max(marks) * settings.max_length_factor
+    outcome: Outcome = "pass" if low <= candidate <= high else "fail"
+    said = f"median length is {candidate:g} words, wanted {low:.1f} to {high:.1f}"
+    return Check("length_far", candidate, None, (low, high), True, outcome, said)
+
+
+def reward_without_preference(found: Sequence[Check], margin: float | None, before: bool) -> list[Check]:
+    """The reward rose while held-out people did not agree: a warning once, a failure two rounds running.
+
+    found: the checks so far. margin: the training's last reward margin; None where a method has none.
+    """
+    preference = next((check for check in found if check.name == "held_out_preference"), None)
+    if margin is None or preference is None:
+        return []
+    alone = margin > 0 and preference.outcome != "pass"
+    outcome: Outcome = "fail" if alone else "pass"
+    said = f"the reward margin is {margin:.3g} and held-out preference is {preference.outcome}"
+    if alone and before:
+        said += ", for the second round running"
+    return [Check(REWARD_ALONE, margin, None, 0.0, alone and before, outcome, said)]
 
 
 def perplexity(candidate: Sequence[float], base: Sequence[float], settings: GateSettings, seed: int) -> list[Check]:

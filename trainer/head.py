@@ -65,7 +65,12 @@ def log_probs(model: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torc
     hidden = causal.base_model(
         input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
     ).last_hidden_state[:, :-1][scored[:, 1:]]
-    weight, targets = causal.get_output_embeddings().weight, ids[scored]
+    return of_states(hidden, causal.get_output_embeddings().weight, ids[scored])
+
+
+@torch.no_grad()
+def of_states(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return log p of `targets` [T], each given its hidden state [T, width], without a gradient: float32."""
     found = torch.empty(len(targets))
     for start in range(0, len(targets), _CHUNK):
         part = slice(start, start + _CHUNK)

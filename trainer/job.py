@@ -5,8 +5,13 @@
       train.jsonl     the rows trained on, of the round's method
       held_out.jsonl  votes and pairs never trained on, for the gate
       prompts.jsonl   prompts for the gate's replies, none of them trained on
+      rollouts.jsonl  prompts to which PPO and GRPO draw the replies that they learn from
+      reward.json     the reward model's hash, metrics and report, of a round that trains one
       cancel          made by whoever wants the process to stop after its present step
       sealed.json     the sealed adapter's hash and the training's metrics: from here on only the gate is left
+      gate.json       the gate's report: from here on nothing is left but to publish
+      run.lock        held by the training process (round_folder.py)
+      checkpoints/    resumable states of the training (checkpoints.py)
       adapter/        what peft saved, before it is sealed
       log.txt         the process's standard error
 
@@ -21,17 +26,31 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 from feedback_store.records import FinishReason, Message, Method
+from trainer.method_settings import OnlineSettings, RewardSettings
 from trainer.settings import GateSettings, LoraSettings, TrainingSettings
 
 JOB_FILE = "job.json"
 TRAIN_FILE = "train.jsonl"
 HELD_OUT_FILE = "held_out.jsonl"
 PROMPTS_FILE = "prompts.jsonl"
+ROLLOUTS_FILE = "rollouts.jsonl"
 CANCEL_FILE = "cancel"
 SEALED_FILE = "sealed.json"
+REWARD_FILE = "reward.json"
+GATE_FILE = "gate.json"
+CHECKPOINTS_DIR = "checkpoints"
 LOG_FILE = "log.txt"
-_TEXT_FILES = (TRAIN_FILE, HELD_OUT_FILE, PROMPTS_FILE)
+_TEXT_FILES = (TRAIN_FILE, HELD_OUT_FILE, PROMPTS_FILE, ROLLOUTS_FILE, GATE_FILE)
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "training": TrainingSettings,
+    "lora": LoraSettings,
+    "gate": GateSettings,
+    "reward": RewardSettings,
+    "online": OnlineSettings,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +89,31 @@ class PairRow:
     messages: tuple[Message, ...]
     chosen: ReplyText
     rejected: ReplyText
+    reason: str | None = None
+    """What the rater gave as the reason; its first word may name a dimension of the reward."""
     kind: Literal["pair"] = "pair"
 
 
 @dataclass(frozen=True, slots=True)
+class ExampleRow:
+    """A reply to learn by heart: a rater's approved correction (`reply.text` is the rewrite), or a well-rated reply."""
+
+    feedback_id: int
+    rater: int
+    messages: tuple[Message, ...]
+    reply: ReplyText
+    source: Literal["correction", "replay"]
+    kind: Literal["example"] = "example"
+
+
+Row = VoteRow | PairRow | ExampleRow
+_ROWS: dict[str, type[Row]] = {"vote": VoteRow, "pair": PairRow, "example": ExampleRow}
+
+
+@dataclass(frozen=True, slots=True)
 class PromptRow:
-    """A prompt for the gate. `reply_id` names the reply it was asked for, so that people can look the prompt up while
-    the store still keeps it; the gate's report holds no text of users."""
+    """A prompt for the gate or for rollouts. `reply_id` names the reply it was asked for, so that people can look the
+    prompt up while the store still keeps it; the gate's report holds no text of users."""
 
     messages: tuple[Message, ...]
     reply_id: str | None = None
@@ -97,9 +134,17 @@ class Job:
     live_adapter_sha256: str | None = None
     system_prompt: str = ""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    fence: int = 0
+    """Of the claim that selected the rows; the round's row names the same, or the folder is another claim's."""
+    packs_dir: str = ""
+    """Folder of fetched evaluation packs; empty: ours alone."""
+    reward_alone_before: bool = False
+    """The round before raised its reward while held-out people did not agree: a second time fails the gate."""
     training: TrainingSettings = field(default_factory=TrainingSettings)
     lora: LoraSettings = field(default_factory=LoraSettings)
     gate: GateSettings = field(default_factory=GateSettings)
+    reward: RewardSettings = field(default_factory=RewardSettings)
+    online: OnlineSettings = field(default_factory=OnlineSettings)
 
     @property
     def live_adapter_dir(self) -> Path | None:
@@ -110,9 +155,10 @@ class Job:
 def write_job(
     folder: Path,
     job: Job,
-    train: Iterable[VoteRow | PairRow],
-    held_out: Iterable[VoteRow | PairRow],
+    train: Iterable[Row],
+    held_out: Iterable[Row],
     prompts: Iterable[PromptRow],
+    rollouts: Iterable[PromptRow] = (),
 ) -> None:
     """Write a round's folder, readable by its owner alone. job.json comes last: a folder without one is unfinished."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -120,10 +166,11 @@ def write_job(
     _write_lines(folder / TRAIN_FILE, train)
     _write_lines(folder / HELD_OUT_FILE, held_out)
     _write_lines(folder / PROMPTS_FILE, prompts)
+    _write_lines(folder / ROLLOUTS_FILE, rollouts)
     values = asdict(job)
-    for section in ("training", "lora", "gate"):
+    for section in _SECTIONS:
         values[section] = values[section].model_dump(mode="json")
-    _write(folder / JOB_FILE, json.dumps(values, indent=1))
+    write_whole(folder / JOB_FILE, json.dumps(values, indent=1))
 
 
 def read_job(folder: Path) -> Job:
@@ -132,29 +179,26 @@ def read_job(folder: Path) -> Job:
     known = set(Job.__dataclass_fields__)
     if unknown := sorted(set(values) - known):
         raise ValueError(f"{folder / JOB_FILE}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
-    values["training"] = TrainingSettings.model_validate(values["training"])
-    values["lora"] = LoraSettings.model_validate(values["lora"])
-    values["gate"] = GateSettings.model_validate(values["gate"])
+    for section, model in _SECTIONS.items():
+        values[section] = model.model_validate(values.get(section, {}))
     return Job(**values)
 
 
-def read_rows(folder: Path, name: str) -> list[VoteRow | PairRow]:
+def read_rows(folder: Path, name: str) -> list[Row]:
     """Read train.jsonl or held_out.jsonl."""
-    rows: list[VoteRow | PairRow] = []
+    rows: list[Row] = []
     for values in _read_lines(folder / name):
         values["messages"] = tuple(values["messages"])
-        if values["kind"] == "vote":
-            values["reply"] = ReplyText(**values["reply"])
-            rows.append(VoteRow(**values))
-        else:
-            values["chosen"], values["rejected"] = ReplyText(**values["chosen"]), ReplyText(**values["rejected"])
-            rows.append(PairRow(**values))
+        for part in ("reply", "chosen", "rejected"):
+            if part in values:
+                values[part] = ReplyText(**values[part])
+        rows.append(_ROWS[values["kind"]](**values))
     return rows
 
 
-def read_prompts(folder: Path) -> list[PromptRow]:
-    """Read prompts.jsonl."""
-    return [PromptRow(tuple(values["messages"]), values["reply_id"]) for values in _read_lines(folder / PROMPTS_FILE)]
+def read_prompts(folder: Path, name: str = PROMPTS_FILE) -> list[PromptRow]:
+    """Read prompts.jsonl, or rollouts.jsonl."""
+    return [PromptRow(tuple(values["messages"]), values["reply_id"]) for values in _read_lines(folder / name)]
 
 
 def remove_texts(folder: Path) -> None:
@@ -163,15 +207,18 @@ def remove_texts(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _write_lines(path: Path, rows: Iterable[VoteRow | PairRow | PromptRow]) -> None:
-    _write(path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
+def _write_lines(path: Path, rows: Iterable[Row | PromptRow]) -> None:
+    write_whole(path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is never seen half-written, for its owner alone."""
     scratch = path.with_suffix(path.suffix + ".part")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # a rename that outlives its file's content would be a half-written file after all
     scratch.replace(path)
 
 

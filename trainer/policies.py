@@ -26,17 +26,33 @@ PolicyName = Literal["candidate", "live", "base"]
 class Policies:
     """The opened model of a round. `use` makes one policy the active one."""
 
-    def __init__(self, model: Any, tokenizer: Any, encoder: Encoder, *, live_has_adapter: bool) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        encoder: Encoder,
+        *,
+        live_has_adapter: bool,
+        reference: Literal["live", "base"] = "live",
+    ) -> None:
+        """`reference`: what the candidate began as, and what every method holds it to."""
         self.model = model
         self.tokenizer = tokenizer
         self.encoder = encoder
         self.live_has_adapter = live_has_adapter
+        self.reference: PolicyName = reference
+
+    @property
+    def continues(self) -> bool:
+        """Whether the candidate began as a copy of an adapter, so that both its matrices move at once."""
+        return self.live_has_adapter and self.reference == "live"
 
     @classmethod
     def open(cls, job: Job, candidate_sha256: str | None = None) -> "Policies":
         """Load the frozen base model in training.dtype and put the adapters, always float32, on it.
 
-        The candidate starts as the sealed adapter `candidate_sha256` when given (a resumed gate), else as live's.
+        The candidate starts as the sealed adapter `candidate_sha256` when given (a resumed gate), else as the job says:
+        as live's, or afresh.
         """
         from peft import PeftModel, get_peft_model
 
@@ -49,7 +65,8 @@ class Policies:
         tokenizer = load_tokenizer(base_dir)
         base = load_model(base_dir, dtype).to(device)
         torch.manual_seed(job.seed)  # the fresh adapter's A matrices
-        start = Path(job.adapters_dir) / candidate_sha256 if candidate_sha256 else job.live_adapter_dir
+        begin = job.live_adapter_dir if job.training.start_from == "live" else None
+        start = Path(job.adapters_dir) / candidate_sha256 if candidate_sha256 else begin
         if start is None:
             model = get_peft_model(base, lora_config(base, job.lora))
         else:
@@ -58,7 +75,13 @@ class Policies:
             model.load_adapter(str(job.live_adapter_dir), adapter_name="live", is_trainable=False)
             model.set_adapter("default")
         encoder = Encoder(tokenizer, job.system_prompt)
-        return cls(model, tokenizer, encoder, live_has_adapter=job.live_adapter_dir is not None)
+        return cls(
+            model,
+            tokenizer,
+            encoder,
+            live_has_adapter=job.live_adapter_dir is not None,
+            reference="live" if job.training.start_from == "live" else "base",
+        )
 
     @contextmanager
     def use(self, name: PolicyName) -> Iterator[Any]:
@@ -75,6 +98,13 @@ class Policies:
             yield self.model
         finally:
             self.model.set_adapter("default")
+
+    def odd_weights(self) -> str | None:
+        """Name a weight of the candidate that is not all finite numbers; None when there is none."""
+        for name, weight in self.model.named_parameters():
+            if ".default." in name and not torch.isfinite(weight).all():
+                return str(name)
+        return None
 
     def save_candidate(self, folder: Path) -> Path:
         """Save the candidate's adapter as peft does (safetensors and config) under `folder`; return its directory."""

@@ -1,4 +1,8 @@
-"""Is there enough feedback for a round, and of which method? A pure rule over counts, with its reasons in words."""
+"""Is there enough feedback for a round, and of which method? A pure rule over counts, with its reasons in words.
+
+Some conditions are known only where people judged the same thing twice (their agreement), or once a reward model was
+trained (how it stands to its bar): they are asked as soon as they are known.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,23 +11,37 @@ from typing import Any, Literal
 
 from feedback_store.connection import Connection
 from feedback_store.records import Method
-from trainer.evidence import read_evidence
-from trainer.selection import Usable, usable
+from trainer.agreement import Agreement, measured_agreement
+from trainer.evidence import last_reward_report, read_evidence
+from trainer.method_settings import RewardSettings
+from trainer.selection import Usable, held_out, usable
 from trainer.settings import RoundSettings, TrainingSettings
+
+Wanted = Literal["auto", "sft", "kto", "dpo", "reward", "ppo", "grpo"]
+METHODS: tuple[Method, ...] = ("sft", "kto", "dpo", "reward", "ppo", "grpo")
 
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One threshold: `value` found, at least `wanted` asked."""
+    """One threshold: `value` found, at least `wanted` asked (or at most, where `at_most` says so)."""
 
     name: str
     value: float
     wanted: float
+    at_most: bool = False
+    interval: tuple[float, float] | None = None
 
     @property
     def met(self) -> bool:
         """Whether it holds."""
-        return self.value >= self.wanted
+        return self.value <= self.wanted if self.at_most else self.value >= self.wanted
+
+    @property
+    def reached(self) -> float:
+        """How near it is, from 0 to 1."""
+        if self.met:
+            return 1.0
+        return min(self.wanted / self.value, 1.0) if self.at_most else min(self.value / self.wanted, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +53,8 @@ class Readiness:
     requirements: dict[str, tuple[Requirement, ...]]
     """`common` and one entry per method."""
     counts: dict[str, int]
+    ask: tuple[tuple[str, ...], ...] = ()
+    """Pairs of reply ids whose judgement would teach a reward model most."""
 
     @property
     def ready(self) -> bool:
@@ -42,7 +62,8 @@ class Readiness:
         return self.method is not None
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as JSON: ready, method, reason, requirements (name, value, wanted, met) and counts."""
+        """The report as JSON: ready, method, reason, requirements (name, value, wanted, at_most, interval, met), counts
+        and ask."""
         return {
             "ready": self.ready,
             "method": self.method,
@@ -52,24 +73,98 @@ class Readiness:
                 for group, requirements in self.requirements.items()
             },
             "counts": self.counts,
+            "ask": [list(pair) for pair in self.ask],
         }
 
 
-def judge_readiness(kept: Usable, rounds: RoundSettings, wanted: Literal["auto", "kto", "dpo"] = "auto") -> Readiness:
+def judge_readiness(
+    kept: Usable,
+    rounds: RoundSettings,
+    wanted: Wanted = "auto",
+    *,
+    auto_order: Sequence[Method] = ("kto", "dpo", "sft"),
+    reward: RewardSettings | None = None,
+    reward_report: dict[str, Any] | None = None,
+    seed: int = 0,
+) -> Readiness:
     """Apply the thresholds to deduplicated, capped, non-quarantined feedback whose text is kept.
 
-    auto takes KTO when its thresholds hold, since it learns at least as much as DPO from equal data and verdicts feed
-    it too; else DPO when its own hold.
+    auto takes the first of `auto_order` whose thresholds hold. KTO comes first by default, since it learns at least as
+    much as DPO from equal data and verdicts feed it too. reward_report: how the last reward model stood to its bar.
     """
+    reward = reward or RewardSettings()
+    agreement = agreement_of(kept, reward)
+    requirements = _requirements(kept, rounds, reward, agreement, reward_report, seed)
+    methods: tuple[Method, ...] = tuple(auto_order) if wanted == "auto" else (wanted,)
+    missing = {
+        method: [item for item in (*requirements["common"], *requirements[method]) if not item.met]
+        for method in methods
+    }
+    ask = tuple(tuple(pair) for pair in (reward_report or {}).get("ask", ()))
+    counts = kept.counts | _counts(kept)
+    for method in methods:
+        if not missing[method]:
+            return Readiness(method, f"ready for {method.upper()}", requirements, counts, ask)
+    nearest = min(methods, key=lambda method: _shortfall((*requirements["common"], *requirements[method])))
+    reason = f"not ready for {nearest.upper()}: " + ", ".join(_in_words(item) for item in missing[nearest])
+    return Readiness(None, reason, requirements, counts, ask)
+
+
+def agreement_of(kept: Usable, reward: RewardSettings) -> Agreement:
+    """How far raters agree on comparisons; assumed where too few were judged twice."""
+    return measured_agreement(
+        ((pair.rater_id, pair.chosen, pair.rejected) for pair in kept.pairs),
+        at_least=reward.min_agreement_pairs,
+        assumed=reward.assumed_agreement,
+    )
+
+
+def _requirements(
+    kept: Usable,
+    rounds: RoundSettings,
+    reward: RewardSettings,
+    agreement: Agreement,
+    report: dict[str, Any] | None,
+    seed: int,
+) -> dict[str, tuple[Requirement, ...]]:
     thumbs = Counter(vote.up for vote in kept.votes)
     minority = min(thumbs[True], thumbs[False])
-    raters = kept.raters
-    prompts = set(kept.prompt_keys.values())
     pair_prompts = {kept.prompt_keys[pair.chosen] for pair in kept.pairs}
-    requirements = {
+    agree: list[Requirement] = []
+    clear: list[Requirement] = []
+    if not agreement.assumed and agreement.interval is not None:
+        low = agreement.interval[0]
+        agree = [Requirement("agreement's lower bound", low, rounds.min_agreement_bound)]
+        clear = [
+            Requirement("raters' agreement", agreement.value, rounds.min_pair_agreement, interval=agreement.interval)
+        ]
+    acts = len({(pair.rater_id, pair.feedback_id) for pair in kept.pairs})
+    compared = (
+        Requirement("comparisons", acts, rounds.min_reward_pairs),
+        Requirement("held-out comparisons", _held_out_pairs(kept, rounds, seed), reward.min_held_out),
+    )
+    known = tuple(
+        Requirement(
+            f"reward model's {item['name']}",
+            item["value"],
+            item["wanted"],
+            item["at_most"],
+            None if item["interval"] is None else (item["interval"][0], item["interval"][1]),
+        )
+        for item in (report or {}).get("conditions", ())
+        if item["name"] != "held-out comparisons"
+    )
+    return {
         "common": (
-            Requirement("raters", len(raters), rounds.min_raters),
-            Requirement("prompts", len(prompts), rounds.min_prompts),
+            Requirement("raters", len(kept.raters), rounds.min_raters),
+            Requirement("prompts", len(set(kept.prompt_keys.values())), rounds.min_prompts),
+            *agree,
+        ),
+        "sft": (
+            Requirement("approved corrections", len(kept.corrections), rounds.min_corrections),
+            Requirement(
+                "authors of corrections", len({item.rater_id for item in kept.corrections}), rounds.min_authors
+            ),
         ),
         "kto": (
             Requirement("thumbs", len(kept.votes), rounds.min_thumbs),
@@ -81,44 +176,67 @@ def judge_readiness(kept: Usable, rounds: RoundSettings, wanted: Literal["auto",
         "dpo": (
             Requirement("pairs", len(kept.pairs), rounds.min_pairs),
             Requirement("prompts of pairs", len(pair_prompts), rounds.min_pair_prompts),
+            *clear,
         ),
+        "reward": (compared[1], *clear),
+        "ppo": (*compared, *clear, *known),
+        "grpo": (*compared, *clear, *known),
     }
-    methods: tuple[Method, ...] = ("kto", "dpo") if wanted == "auto" else (wanted,)
-    missing = {
-        method: [item for item in (*requirements["common"], *requirements[method]) if not item.met]
-        for method in methods
-    }
-    counts = kept.counts | {
-        "thumbs": len(kept.votes),
-        "up": thumbs[True],
-        "down": thumbs[False],
-        "pairs": len(kept.pairs),
-        "raters": len(raters),
-        "prompts": len(prompts),
-    }
-    for method in methods:
-        if not missing[method]:
-            return Readiness(method, f"ready for {method.upper()}", requirements, counts)
-    nearest = min(methods, key=lambda method: _shortfall((*requirements["common"], *requirements[method])))
-    reason = f"not ready for {nearest.upper()}: " + ", ".join(
-        f"{item.name} {item.value:g} of {item.wanted:g}" for item in missing[nearest]
+
+
+def _held_out_pairs(kept: Usable, rounds: RoundSettings, seed: int) -> int:
+    """How many comparisons a round would hold out, by rater or by prompt (see `selection.select`)."""
+    raters = held_out(kept.raters, rounds.held_out_raters, seed, "rater")
+    prompts = held_out(kept.prompt_keys.values(), rounds.held_out_prompts, seed, "prompt")
+    return len(
+        {
+            (pair.rater_id, pair.feedback_id)
+            for pair in kept.pairs
+            if pair.rater_id in raters or kept.prompt_keys[pair.chosen] in prompts
+        }
     )
-    return Readiness(None, reason, requirements, counts)
+
+
+def _counts(kept: Usable) -> dict[str, int]:
+    up = sum(vote.up for vote in kept.votes)
+    return {
+        "thumbs": len(kept.votes),
+        "up": up,
+        "down": len(kept.votes) - up,
+        "pairs": len(kept.pairs),
+        "corrections": len(kept.corrections),
+        "raters": len(kept.raters),
+        "prompts": len(set(kept.prompt_keys.values())),
+    }
+
+
+def _in_words(item: Requirement) -> str:
+    if item.at_most:
+        return f"{item.name} {item.value:.3g}, wanted at most {item.wanted:g}"
+    return f"{item.name} {round(item.value, 4):g} of {item.wanted:g}"
 
 
 def _shortfall(requirements: Sequence[Requirement]) -> float:
     """How far from ready, from 0 to 1: the mean part that lacks. Equal for all methods of an empty store."""
-    return sum(1 - min(item.value / item.wanted, 1.0) if item.wanted else 0.0 for item in requirements) / len(
-        requirements
-    )
+    return sum(1 - item.reached for item in requirements) / len(requirements)
 
 
-def readiness(connection: Connection, rounds: RoundSettings, training: TrainingSettings) -> Readiness:
+def readiness(
+    connection: Connection, rounds: RoundSettings, training: TrainingSettings, reward: RewardSettings | None = None
+) -> Readiness:
     """Judge the store as it is now. `connection` is the store's (`store.read(readiness, …)`)."""
     evidence = read_evidence(
         connection, fresh_only=rounds.fresh_only, verdicts_as_thumbs=training.use_verdicts_as_thumbs
     )
     kept = usable(evidence.found, evidence.replies, max_votes_per_rater=rounds.max_votes_per_rater, seed=training.seed)
-    judged = judge_readiness(kept, rounds, training.method)
+    judged = judge_readiness(
+        kept,
+        rounds,
+        training.method,
+        auto_order=training.auto_order,
+        reward=reward,
+        reward_report=last_reward_report(connection),
+        seed=training.seed,
+    )
     counts = judged.counts | {"acts": evidence.acts, "acts_of_quarantined_raters": evidence.quarantined}
-    return Readiness(judged.method, judged.reason, judged.requirements, counts)
+    return Readiness(judged.method, judged.reason, judged.requirements, counts, judged.ask)

@@ -7,46 +7,37 @@ acts and the seed alone: the same feedback gives the same selection, and the spl
 from round to round, so that a later round does not train on what an earlier candidate was held out from.
 """
 
-import hashlib
-import json
+import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from feedback_store.records import BOTH_BAD, TIE, Comparison, Feedback, Method, Reply, Split
-from trainer.job import PairRow, PromptRow, ReplyText, VoteRow
+from trainer.feedback_rows import (
+    Correction,
+    Pair,
+    Vote,
+    VoteSource,
+    example_rows,
+    pair_row,
+    prompt_key,
+    text_hash,
+    vote_row,
+)
+from trainer.job import ExampleRow, PairRow, PromptRow, Row, VoteRow
 
 _CAP_SHARE = 0.05
 """A rater may hold this share of a large selection, beyond the fixed number of votes."""
+_FLOOD_TIMES, _FLOOD_SHARE = 10, 0.01
 
-VoteSource = Literal["thumb", "verdict", "ranking"]
+MOST_ROLLOUT_PROMPTS = 2000
+
 _SOURCES: tuple[VoteSource, ...] = ("thumb", "verdict", "ranking")
 """In order of directness: a thumb on the reply itself beats what a comparison implies about it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Vote:
-    """One rater's effective judgement of one reply."""
-
-    feedback_id: int
-    rater_id: str
-    reply_id: str
-    up: bool
-    source: VoteSource
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One rater's preference between two replies of one comparison."""
-
-    feedback_id: int
-    rater_id: str
-    chosen: str
-    rejected: str
-
-
-Judged = TypeVar("Judged", Vote, Pair)
+Judged = TypeVar("Judged", Vote, Pair, Correction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +48,37 @@ class Judgements:
     votes: tuple[Vote, ...]
     pairs: tuple[Pair, ...]
     ties: int = 0
+    corrections: tuple[Correction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A round's frozen rows. `frozen` names every act used and its split; `counts` says what was left out and why."""
+    """A round's frozen rows. `frozen` names every act used and its split; `counts` says what was left out and why;
+    `rollouts` are prompts to which PPO and GRPO draw replies."""
 
     method: Method
-    train: tuple[VoteRow | PairRow, ...]
+    train: tuple[Row, ...]
     held_out: tuple[VoteRow | PairRow, ...]
     prompts: tuple[PromptRow, ...]
     frozen: tuple[tuple[int, Split], ...]
     counts: dict[str, int] = field(default_factory=dict)
+    rollouts: tuple[PromptRow, ...] = ()
 
 
 def judgements(
-    acts: Iterable[Feedback], comparisons: Mapping[str, Comparison], *, verdicts_as_thumbs: bool = True
+    acts: Iterable[Feedback],
+    comparisons: Mapping[str, Comparison],
+    *,
+    verdicts_as_thumbs: bool = True,
+    approved: Container[int] = (),
 ) -> Judgements:
     """Read votes and pairs out of effective acts (latest event per rater, target and kind; retracted ones gone).
 
     A verdict's winner is up and its losers down; "both bad" is down for each; a tie says nothing. A ranking's best is
-    up and its worst down. Where a rater judged a comparison by verdict and by ranking, the later act gives the pairs.
+    up and its worst down. Where a rater judged a comparison by verdict and by ranking, the later act gives the pairs. A
+    correction counts when its act is among the `approved`: whoever writes what a policy learns by heart owns it.
     """
+    corrections: list[Correction] = []
     votes: dict[tuple[str, str], Vote] = {}
     pairs: dict[tuple[str, str], tuple[int, list[Pair]]] = {}
     ties = 0
@@ -97,7 +97,11 @@ def judgements(
         if said.kind == "thumb" and said.reply_id is not None and said.thumb is not None:
             vote(act, said.reply_id, said.thumb == "up", "thumb")
             continue
-        if said.kind == "correction" or said.comparison_id is None or said.comparison_id not in comparisons:
+        if said.kind == "correction":
+            if act.feedback_id in approved and said.reply_id is not None and said.correction:
+                corrections.append(Correction(act.feedback_id, said.rater_id, said.reply_id, said.correction))
+            continue
+        if said.comparison_id is None or said.comparison_id not in comparisons:
             continue
         order = _order_of(said.verdict, said.ranking, comparisons[said.comparison_id].reply_ids)
         if said.verdict == TIE:
@@ -108,7 +112,7 @@ def judgements(
         known = pairs.get((said.rater_id, said.comparison_id))
         if order and (known is None or known[0] < act.feedback_id):
             found = [
-                Pair(act.feedback_id, said.rater_id, better, worse)
+                Pair(act.feedback_id, said.rater_id, better, worse, said.reason)
                 for better_place, tier in enumerate(order)
                 for better in tier
                 for worse_tier in order[better_place + 1 :]
@@ -119,6 +123,7 @@ def judgements(
         tuple(sorted(votes.values(), key=lambda item: (item.feedback_id, item.reply_id))),
         tuple(pair for _, (_, found) in sorted(pairs.items(), key=lambda item: item[1][0]) for pair in found),
         ties,
+        tuple(sorted(corrections, key=lambda item: item.feedback_id)),
     )
 
 
@@ -154,22 +159,30 @@ def cap_per_rater(rows_by_rater: Mapping[str, int], at_least: int) -> int:
         cap = wider
 
 
+def allowed_rows(rows_by_rater: Mapping[str, int], at_least: int) -> dict[str, int]:
+    """Return how many rows each rater may bring: the cap, and for a flood at most 1 % of all that the others bring.
+
+    A flood gives over `_FLOOD_TIMES` what the median rater gives, and over that many times `at_least`: nobody who reads
+    does, and no number of such votes is worth more than a hundredth of the weight.
+    """
+    cap = cap_per_rater(rows_by_rater, at_least)
+    usual = max(statistics.median(rows_by_rater.values()), at_least) if rows_by_rater else 0
+    floods = {rater for rater, rows in rows_by_rater.items() if rows > _FLOOD_TIMES * usual}
+    others = sum(min(rows, cap) for rater, rows in rows_by_rater.items() if rater not in floods)
+    of_flood = min(cap, int(others * _FLOOD_SHARE))
+    return {rater: of_flood if rater in floods else cap for rater in rows_by_rater}
+
+
 def held_out(names: Iterable[str], share: float, seed: int, kind: str) -> frozenset[str]:
     """Return the held-out part of `names`: ⌈share · n⌉ of them (none of a single one), by a seeded hash of the name.
 
     By hash and not by a shuffle: a name keeps its place in the order when others join, so nearly all stay on their
     side from round to round.
     """
-    ordered = sorted(set(names), key=lambda name: _hash(f"{seed}:{kind}:{name}"))
+    ordered = sorted(set(names), key=lambda name: text_hash(f"{seed}:{kind}:{name}"))
     if len(ordered) < 2:
         return frozenset()
     return frozenset(ordered[: -int(-share * len(ordered) // 1)])
-
-
-def prompt_key(messages: Sequence[Mapping[str, str]]) -> str:
-    """Name a prompt by its messages, alike for upper and lower case and for spacing."""
-    plain = [(message["role"], " ".join(message["content"].casefold().split())) for message in messages]
-    return _hash(json.dumps(plain))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,18 +194,22 @@ class Usable:
     prompt_keys: dict[str, str]
     """Reply id → prompt, for every reply named."""
     counts: dict[str, int]
+    corrections: tuple[Correction, ...] = ()
 
     @property
     def raters(self) -> set[str]:
         """Everyone whose judgement is kept."""
-        return {vote.rater_id for vote in self.votes} | {pair.rater_id for pair in self.pairs}
+        found = {vote.rater_id for vote in self.votes} | {pair.rater_id for pair in self.pairs}
+        return found | {item.rater_id for item in self.corrections}
 
 
 def usable(found: Judgements, replies: Mapping[str, Reply], *, max_votes_per_rater: int, seed: int) -> Usable:
     """Leave out what has no kept text and what lies above a rater's cap. `replies` holds every reply named."""
     votes = [vote for vote in found.votes if _has_text(replies.get(vote.reply_id))]
     pairs = [pair for pair in found.pairs if all(_has_text(replies.get(name)) for name in (pair.chosen, pair.rejected))]
+    corrections = [item for item in found.corrections if _has_text(replies.get(item.reply_id))]
     kept_votes, kept_pairs = _capped(votes, max_votes_per_rater, seed), _capped(pairs, max_votes_per_rater, seed)
+    kept_corrections = _capped(corrections, max_votes_per_rater, seed)
     counts = {
         "votes_found": len(found.votes),
         "votes_without_text": len(found.votes) - len(votes),
@@ -202,11 +219,18 @@ def usable(found: Judgements, replies: Mapping[str, Reply], *, max_votes_per_rat
         "pairs_over_cap": len(pairs) - len(kept_pairs),
         "ties": found.ties,
     }
+    if found.corrections:
+        counts |= {
+            "corrections_found": len(found.corrections),
+            "corrections_without_text": len(found.corrections) - len(corrections),
+            "corrections_over_cap": len(corrections) - len(kept_corrections),
+        }
     named = {vote.reply_id for vote in kept_votes} | {
         name for pair in kept_pairs for name in (pair.chosen, pair.rejected)
     }
+    named |= {item.reply_id for item in kept_corrections}
     keys = {name: prompt_key(replies[name].messages or ()) for name in named}
-    return Usable(tuple(kept_votes), tuple(kept_pairs), keys, counts)
+    return Usable(tuple(kept_votes), tuple(kept_pairs), keys, counts, tuple(kept_corrections))
 
 
 def select(
@@ -219,12 +243,14 @@ def select(
     held_out_prompts: float,
     gate_prompts: int = 0,
     other_prompts: Iterable[Reply] = (),
+    replay_share: float = 0.5,
 ) -> Selection:
     """Split usable judgements and freeze them. `other_prompts` are further replies whose prompts the gate may use when
-    held-out prompts are fewer than `gate_prompts`.
+    held-out prompts are fewer than `gate_prompts`; what it leaves of them, PPO and GRPO may draw replies to.
 
-    Training takes rows of the round's method; held-out rows are of both kinds. A row is held out when its rater or its
-    prompt is: feedback of either is never trained on.
+    Training takes rows of the round's method; held-out rows are votes and pairs. A row is held out when its rater or
+    its prompt is: feedback of either is never trained on. SFT takes well-rated replies to other prompts beside the
+    corrections, so many that they are `replay_share` of the rows where there are enough.
     """
     raters = sorted(kept.raters)
     rater_numbers = {rater_id: number for number, rater_id in enumerate(raters)}
@@ -237,13 +263,24 @@ def select(
     vote_rows: dict[Split, list[VoteRow | PairRow]] = {"train": [], "held_out": []}
     pair_rows: dict[Split, list[VoteRow | PairRow]] = {"train": [], "held_out": []}
     for vote in kept.votes:
-        vote_rows[split_of(vote.rater_id, vote.reply_id)].append(_vote_row(vote, replies, rater_numbers))
+        vote_rows[split_of(vote.rater_id, vote.reply_id)].append(vote_row(vote, replies, rater_numbers))
     for pair in kept.pairs:
-        pair_rows[split_of(pair.rater_id, pair.chosen)].append(_pair_row(pair, replies, rater_numbers))
-    train = vote_rows["train"] if method == "kto" else pair_rows["train"]
+        pair_rows[split_of(pair.rater_id, pair.chosen)].append(pair_row(pair, replies, rater_numbers))
+    train: list[Row] = list(vote_rows["train"] if method == "kto" else pair_rows["train"])
+    if method == "sft":
+        taught = [item for item in kept.corrections if split_of(item.rater_id, item.reply_id) == "train"]
+        train = example_rows(taught, vote_rows["train"], replies, rater_numbers, replay_share, seed)
     out = vote_rows["held_out"] + pair_rows["held_out"]
     trained_keys = {prompt_key(row.messages) for row in train}
-    prompts = _gate_prompts(out, other_prompts, trained_keys, gate_prompts, seed)
+    others = list(other_prompts)
+    rollouts: list[PromptRow] = []
+    if method in ("ppo", "grpo"):  # also of prompts that were only thumbed: a rollout needs no verdict
+        asked = [*vote_rows["train"], *pair_rows["train"]]
+        trained_keys |= {prompt_key(row.messages) for row in asked}
+    prompts = _gate_prompts(out, others, trained_keys, gate_prompts, seed)
+    if method in ("ppo", "grpo"):
+        judged_on = {prompt_key(row.messages) for row in (*out, *prompts)}
+        rollouts = _gate_prompts(asked, others, judged_on, MOST_ROLLOUT_PROMPTS, seed)
     frozen: dict[int, Split] = {row.feedback_id: "held_out" for row in out}
     frozen |= {row.feedback_id: "train" for row in train}
     counts = kept.counts | {
@@ -257,17 +294,23 @@ def select(
         "prompts_held_out": len(out_prompts),
         "gate_prompts": len(prompts),
     }
-    return Selection(method, tuple(train), tuple(out), tuple(prompts), tuple(sorted(frozen.items())), counts)
+    if method == "sft":
+        counts["train_corrections"] = sum(isinstance(row, ExampleRow) and row.source == "correction" for row in train)
+    if rollouts:
+        counts["rollout_prompts"] = len(rollouts)
+    return Selection(
+        method, tuple(train), tuple(out), tuple(prompts), tuple(sorted(frozen.items())), counts, tuple(rollouts)
+    )
 
 
 def _capped(rows: Sequence[Judged], at_least: int, seed: int) -> list[Judged]:
     """Keep at most the cap of every rater's rows, whole acts at a time, chosen by a seeded hash; order is kept."""
-    cap = cap_per_rater(Counter(row.rater_id for row in rows), at_least)
+    allowed = allowed_rows(Counter(row.rater_id for row in rows), at_least)
     acts: dict[tuple[str, int], int] = Counter((row.rater_id, row.feedback_id) for row in rows)
     used: Counter[str] = Counter()
     kept: set[tuple[str, int]] = set()
-    for act in sorted(acts, key=lambda act: _hash(f"{seed}:cap:{act[0]}:{act[1]}")):
-        if used[act[0]] + acts[act] <= cap:
+    for act in sorted(acts, key=lambda act: text_hash(f"{seed}:cap:{act[0]}:{act[1]}")):
+        if used[act[0]] + acts[act] <= allowed[act[0]]:
             used[act[0]] += acts[act]
             kept.add(act)
     return [row for row in rows if (row.rater_id, row.feedback_id) in kept]
@@ -276,13 +319,13 @@ def _capped(rows: Sequence[Judged], at_least: int, seed: int) -> list[Judged]:
 def _gate_prompts(
     out: Sequence[VoteRow | PairRow], others: Iterable[Reply], trained: set[str], wanted: int, seed: int
 ) -> list[PromptRow]:
-    """Distinct prompts that no training row has: of held-out rows first, then of other replies."""
+    """At most `wanted` distinct prompts that are not among the `trained`: of the rows first, then of other replies."""
     first = [(row.messages, row.reply.reply_id if isinstance(row, VoteRow) else row.chosen.reply_id) for row in out]
     second = [(other.messages, other.reply_id) for other in others if other.messages is not None]
     found: dict[str, PromptRow] = {}
     for source in (first, second):
         keyed = [(prompt_key(messages), PromptRow(messages, reply_id)) for messages, reply_id in source]
-        for key, row in sorted(keyed, key=lambda item: _hash(f"{seed}:gate:{item[0]}")):
+        for key, row in sorted(keyed, key=lambda item: text_hash(f"{seed}:gate:{item[0]}")):
             if key not in trained:
                 found.setdefault(key, row)
     return list(found.values())[: max(wanted, 0)]
@@ -295,30 +338,3 @@ def _has_text(reply: Reply | None) -> bool:
         and reply.messages is not None
         and reply.finish_reason != "cancelled"
     )
-
-
-def _text_of(reply: Reply) -> ReplyText:
-    return ReplyText(
-        reply_id=reply.reply_id,
-        text=reply.text or "",
-        finish_reason=reply.finish_reason,
-        policy_version=reply.policy_version,
-        prompt_tokens=reply.prompt_tokens,
-        completion_tokens=reply.completion_tokens,
-        logprob_nats=reply.logprob_nats,
-        ended_by_stop_text=bool(reply.sampling.stop) and reply.finish_reason == "stop",
-    )
-
-
-def _vote_row(vote: Vote, replies: Mapping[str, Reply], raters: Mapping[str, int]) -> VoteRow:
-    reply = replies[vote.reply_id]
-    return VoteRow(vote.feedback_id, raters[vote.rater_id], reply.messages or (), _text_of(reply), vote.up)
-
-
-def _pair_row(pair: Pair, replies: Mapping[str, Reply], raters: Mapping[str, int]) -> PairRow:
-    chosen, rejected = replies[pair.chosen], replies[pair.rejected]
-    return PairRow(pair.feedback_id, raters[pair.rater_id], chosen.messages or (), _text_of(chosen), _text_of(rejected))
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,9 +1,10 @@
 """What a round writes to the store in one transaction each, under the fence of the claim that holds it."""
 
-from typing import Any
+from typing import Any, Literal
 
 from feedback_store import rounds, versions
 from feedback_store.connection import Connection
+from feedback_store.errors import Conflict
 from feedback_store.records import Round
 from trainer.job import Job
 from trainer.selection import Selection
@@ -13,11 +14,11 @@ def freeze(
     connection: Connection,
     held: Round,
     chosen: Selection,
-    live_version: int,
+    reference_version: int,
     counts: dict[str, int],
     settings: dict[str, Any],
 ) -> None:
-    """Freeze the ids and begin training, in one transaction."""
+    """Freeze the ids and begin training, in one transaction. reference_version: what the training holds to."""
     rounds.freeze_selection(connection, held.round_id, held.fence, list(chosen.frozen))
     rounds.advance(
         connection,
@@ -25,15 +26,40 @@ def freeze(
         held.fence,
         "training",
         method=chosen.method,
-        reference_version=live_version,
+        reference_version=reference_version,
         selection=counts,
         settings=held.settings | settings,
     )
 
 
-def add_version(connection: Connection, held: Round, job: Job, found: dict[str, Any], passed: bool) -> int:
-    """Add the candidate (or the rejected one) and name it in the round, in one transaction; return its number."""
-    added = versions.add_candidate(
+def add_version(connection: Connection, held: Round, job: Job, found: dict[str, Any]) -> int:
+    """Add the candidate and name it in the round, in one transaction; return its number."""
+    added = _added(connection, held, job, found, "candidate")
+    rounds.advance(
+        connection, held.round_id, held.fence, "gating", candidate_version=added, gate_report=found["report"]
+    )
+    return added
+
+
+def reject(connection: Connection, held: Round, job: Job, found: dict[str, Any], reason: str) -> int:
+    """Add the version that its gate did not pass and end the round, in one transaction; return its number."""
+    added = _added(connection, held, job, found, "rejected")
+    rounds.advance(
+        connection,
+        held.round_id,
+        held.fence,
+        "rejected",
+        candidate_version=added,
+        gate_report=found["report"],
+        reason=reason,
+    )
+    return added
+
+
+def _added(
+    connection: Connection, held: Round, job: Job, found: dict[str, Any], state: Literal["candidate", "rejected"]
+) -> int:
+    return versions.add_candidate(
         connection,
         base_model=job.base_model,
         adapter_sha256=found["adapter_sha256"],
@@ -42,27 +68,47 @@ def add_version(connection: Connection, held: Round, job: Job, found: dict[str, 
         round_id=held.round_id,
         gate_report=found["report"],
         metrics=found["metrics"],
-        state="candidate" if passed else "rejected",
-    )
-    rounds.advance(
-        connection, held.round_id, held.fence, "gating", candidate_version=added.version, gate_report=found["report"]
-    )
-    return added.version
+        state=state,
+    ).version
 
 
 def promote(connection: Connection, held: Round, version: int, reference: int) -> str:
-    """Make the version live and end the round, in one transaction; when another version went live meanwhile, the gate's
-    comparison no longer holds, and it stays a candidate."""
+    """Make the version live and end the round, in one transaction. It waits for an admin when another version went live
+    meanwhile, so that the gate's comparison no longer holds, or when people object to it."""
+    said = f"version {version} passed its gate"
     live = versions.live_version(connection).version
-    if live == reference:
-        reason = f"version {version} passed its gate and is live"
+    if live == version:  # a resumed round
+        return _publish(connection, held, f"version {version} is live")
+    if live != reference:
+        said += f" against version {reference}, but version {live} went live meanwhile"
+        return _publish(connection, held, f"{said}; it waits for an admin")
+    try:
         versions.promote(connection, version, actor="trainer", reason=f"round {held.round_id} passed its gate")
-    elif live == version:  # a resumed round
-        reason = f"version {version} is live"
-    else:
-        reason = (
-            f"version {version} passed its gate against version {reference}, but version {live} went live meanwhile; "
-            "it waits for an admin"
+    except Conflict as refusal:
+        return _publish(connection, held, f"{said}, but {refusal}; it waits for an admin")
+    return _publish(connection, held, f"{said} and is live")
+
+
+def try_as_canary(connection: Connection, held: Round, version: int, reference: int, share: float) -> str:
+    """Let the version answer a share of the conversations beside the live one and end the round, in one transaction.
+
+    It waits for an admin when another version went live meanwhile, or is the canary, or when people object to it.
+    """
+    said = f"version {version} passed its gate"
+    try:
+        versions.start_canary(
+            connection,
+            version,
+            share,
+            actor="trainer",
+            reason=f"round {held.round_id} passed its gate",
+            expected_live=reference,
         )
+    except Conflict as refusal:
+        return _publish(connection, held, f"{said}, but {refusal}; it waits for an admin")
+    return _publish(connection, held, f"{said} and is tried on {share:.0%} of the conversations")
+
+
+def _publish(connection: Connection, held: Round, reason: str) -> str:
     rounds.advance(connection, held.round_id, held.fence, "published", reason=reason)
     return reason

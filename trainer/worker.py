@@ -2,7 +2,8 @@
 
 It reads the folder, trains, seals the adapter, runs the gate, and says so line by line on standard output (events.py).
 It opens no database and no socket. It ends when its standard input closes, so that it cannot outlive its supervisor.
-A folder that holds `sealed.json` was trained already (its process died in the gate): only the gate is run.
+It goes on from what a former process left: a folder with `gate.json` was judged already, one with `sealed.json` was
+trained already and only the gate is run. One process works in a folder at a time (round_folder.py).
 
 Exit status: 0 when the round came to its end or was cancelled, 1 when it failed.
 """
@@ -12,26 +13,40 @@ import json
 import os
 import sys
 import threading
+import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from trainer.events import Emit, EventWriter
+from trainer.failpoints import reach
+from trainer.failures import in_words
 from trainer.job import (
     CANCEL_FILE,
+    GATE_FILE,
     HELD_OUT_FILE,
+    ROLLOUTS_FILE,
     SEALED_FILE,
     TRAIN_FILE,
+    ExampleRow,
     Job,
     PairRow,
+    Row,
     VoteRow,
     read_job,
     read_prompts,
     read_rows,
+    write_whole,
 )
+from trainer.round_folder import held
 
 if TYPE_CHECKING:
+    from trainer.drawing import Draw
     from trainer.policies import Policies
+
+_SIGN_OF_LIFE_S = 10.0
+"""How often drawing many replies says that it goes on: a silent process is taken for a hung one."""
 
 
 def main() -> int:
@@ -61,20 +76,20 @@ def yield_to_others(niceness: int) -> None:
 
 def run_round(folder: Path, job: Job, emit: Emit) -> int:
     """Train, seal and gate; every failure becomes one `failed` event with its reason."""
-    from trainer.methods.common import Cancelled
+    from trainer.methods.common import BelowBar, Cancelled
 
     try:
-        _run(folder, job, emit)
+        with held(folder):
+            _run(folder, job, _reaching(emit))
     except Cancelled:
         emit("cancelled")
         return 0
-    except MemoryError:
-        traceback.print_exc()
-        emit("failed", reason="out of memory: lower training.batch_size or training.max_tokens")
-        return 1
+    except BelowBar as refusal:
+        emit("refused", reason=str(refusal))
+        return 0
     except Exception as error:
         traceback.print_exc()
-        emit("failed", reason=_in_words(error))
+        emit("failed", reason=in_words(error))
         return 1
     return 0
 
@@ -89,59 +104,134 @@ def _run(folder: Path, job: Job, emit: Emit) -> None:
 
     if job.training.threads:
         torch.set_num_threads(job.training.threads)
-    sealed_file = folder / SEALED_FILE
-    train = read_rows(folder, TRAIN_FILE)
-    if sealed_file.exists():
-        sealed = json.loads(sealed_file.read_text(encoding="utf-8"))
-        emit("state", state="gating", detail={"doing": "resuming"})
-        policies = Policies.open(job, candidate_sha256=sealed["adapter_sha256"])
-    else:
-        emit("state", state="training", detail={"rows": len(train), "method": job.method, "doing": "loading"})
-        policies = Policies.open(job)
-        metrics = train_candidate(policies, train, job, folder, emit)
-        sealed = {"adapter_sha256": seal(policies, job, folder), "metrics": metrics}
-        _write_whole(sealed_file, json.dumps(sealed))
-    emit("sealed", adapter_sha256=sealed["adapter_sha256"], metrics=sealed["metrics"])
 
     def stop_when_cancelled() -> None:
         if (folder / CANCEL_FILE).exists():
             raise Cancelled
 
+    sealed_file, gate_file = folder / SEALED_FILE, folder / GATE_FILE
+    train, held_out = read_rows(folder, TRAIN_FILE), read_rows(folder, HELD_OUT_FILE)
+    if sealed_file.exists():
+        sealed = json.loads(sealed_file.read_text(encoding="utf-8"))
+        emit("state", state="gating", detail={"doing": "resuming"})
+        policies = None if gate_file.exists() else Policies.open(job, candidate_sha256=sealed["adapter_sha256"])
+    else:
+        emit("state", state="training", detail={"rows": len(train), "method": job.method, "doing": "loading"})
+        policies = Policies.open(job)
+        draw = engine_draw(job, _each(stop_when_cancelled, _sign_of_life(emit, "training")))
+        metrics = train_candidate(policies, train, held_out, job, folder, emit, draw)
+        if job.method == "reward":  # it is judged already, and serves nobody
+            emit("done", metrics=metrics)
+            return
+        sealed = {"adapter_sha256": seal(policies, job, folder), "metrics": metrics}
+        write_whole(sealed_file, json.dumps(sealed))
+    emit("sealed", adapter_sha256=sealed["adapter_sha256"], metrics=sealed["metrics"])
+    reach("gate")
     stop_when_cancelled()
-    report = run_gate(
-        policies,
-        job,
-        sealed["adapter_sha256"],
-        train=train,
-        held_out=read_rows(folder, HELD_OUT_FILE),
-        prompts=read_prompts(folder),
-        draw=engine_draw(job, stop_when_cancelled),
-        emit=emit,
-    )
+    if policies is None:
+        report = json.loads(gate_file.read_text(encoding="utf-8"))
+    else:
+        report = run_gate(
+            policies,
+            job,
+            sealed["adapter_sha256"],
+            train=_judgements(train),
+            held_out=_judgements(held_out),
+            prompts=read_prompts(folder),
+            draw=engine_draw(job, _each(stop_when_cancelled, _sign_of_life(emit, "gating"))),
+            emit=emit,
+            metrics=sealed["metrics"],
+        )
+        write_whole(gate_file, json.dumps(report))
     emit("gate", report=report)
     emit("done", metrics=sealed["metrics"])
 
 
+def _reaching(emit: Emit) -> Emit:
+    """`emit`, which reaches the failpoint "train" after every step's metrics."""
+
+    def emit_and_reach(event: str, **values: Any) -> None:
+        emit(event, **values)
+        if event == "metric":
+            reach("train")
+
+    return emit_and_reach
+
+
+def _sign_of_life(emit: Emit, state: str) -> Callable[[], None]:
+    last = time.monotonic()
+
+    def say_so() -> None:
+        nonlocal last
+        if time.monotonic() - last > _SIGN_OF_LIFE_S:
+            last = time.monotonic()
+            emit("state", state=state, detail={"doing": "drawing replies"})
+
+    return say_so
+
+
+def _each(*calls: Callable[[], None]) -> Callable[[], None]:
+    def all_of_them() -> None:
+        for call in calls:
+            call()
+
+    return all_of_them
+
+
 def train_candidate(
-    policies: "Policies", rows: list[VoteRow | PairRow], job: Job, folder: Path, emit: Emit
-) -> dict[str, float]:
-    """Train by the job's method; return its counts and last metrics."""
+    policies: "Policies",
+    rows: list[Row],
+    held_out: list[Row],
+    job: Job,
+    folder: Path,
+    emit: Emit,
+    draw: "Draw",
+) -> dict[str, Any]:
+    """Train by the job's method; return its counts and last metrics. Raises BelowBar for a reward model too weak to
+    train a policy with."""
+    pairs = [row for row in rows if isinstance(row, PairRow)]
     if job.method == "kto":
         from trainer.methods.kto import train_kto
 
         return train_kto(policies, [row for row in rows if isinstance(row, VoteRow)], job, folder, emit)
-    from trainer.methods.dpo import train_dpo
+    if job.method == "sft":
+        from trainer.methods.sft import train_sft
 
-    return train_dpo(policies, [row for row in rows if isinstance(row, PairRow)], job, folder, emit)
+        return train_sft(policies, [row for row in rows if isinstance(row, ExampleRow)], job, folder, emit)
+    if job.method == "dpo":
+        from trainer.methods.dpo import train_dpo
+
+        return train_dpo(policies, pairs, job, folder, emit)
+    from trainer.methods.rewarded import train_reward_alone, train_rewarded
+
+    judged = [row for row in held_out if isinstance(row, PairRow)]
+    if job.method == "reward":
+        return train_reward_alone(policies, pairs, judged, job, folder, emit)
+    return train_rewarded(policies, pairs, judged, read_prompts(folder, ROLLOUTS_FILE), job, folder, emit, draw)
+
+
+def _judgements(rows: list[Row]) -> list[VoteRow | PairRow]:
+    """What the gate reads: votes and pairs. A liked reply that was learnt by heart is a vote for it."""
+    return [
+        VoteRow(row.feedback_id, row.rater, row.messages, row.reply, True) if isinstance(row, ExampleRow) else row
+        for row in rows
+    ]
 
 
 def seal(policies: "Policies", job: Job, folder: Path) -> str:
-    """Save the candidate's adapter and seal it; return its hash."""
+    """Save the candidate's adapter and seal it; return its hash. Raises FloatingPointError for weights that are not
+    finite numbers: a run may diverge in its very last step, after the last loss was looked at."""
     from serving.adapters import seal_adapter
     from serving.prompt_fingerprint import prompt_fingerprint
 
+    if odd := policies.odd_weights():
+        raise FloatingPointError(
+            f"training diverged: {odd} holds numbers that are not finite; lower training.learning_rate and try again"
+        )
+    saved = policies.save_candidate(folder)
+    reach("save")
     return seal_adapter(
-        policies.save_candidate(folder),
+        saved,
         Path(job.adapters_dir),
         base_model=job.base_model,
         parent=job.live_version,
@@ -162,19 +252,6 @@ def _end_with_supervisor() -> None:
     while os.read(0, 1):  # not sys.stdin: a thread that holds its lock makes Python abort at its own exit
         pass
     os._exit(1)
-
-
-def _in_words(error: Exception) -> str:
-    """The error's own words where it is ours or a plain one; its kind in front where it is not."""
-    text = str(error) or "no message"
-    known = isinstance(error, ArithmeticError | ValueError | FileNotFoundError)
-    return text if known else f"{type(error).__name__}: {text}"
-
-
-def _write_whole(path: Path, text: str) -> None:
-    scratch = path.with_suffix(".part")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
 
 
 if __name__ == "__main__":

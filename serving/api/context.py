@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from feedback_store.settings import PrivacySettings
+from feedback_store.settings import PrivacySettings, TrustSettings
 from feedback_store.store import Store
 from serving.api.metrics import ApiMetrics
 from serving.canary import CanaryShare
@@ -36,6 +36,7 @@ class ApiContext:
     policy: PolicySettings = field(default_factory=PolicySettings)
     serving: ServingSettings = field(default_factory=ServingSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    trust: TrustSettings = field(default_factory=TrustSettings)
     readiness: Callable[[], dict[str, Any]] = _unknown_readiness
     """Report whether a round could run now: at least `ready` (bool). May block: it is called in a worker thread."""
     on_pointer_moved: Callable[[], None] = lambda: None
@@ -44,6 +45,8 @@ class ApiContext:
     """Called in a worker thread before the pointer moves to a version: loads it, or raises AdapterRefused (409)."""
     canary: Callable[[], CanaryShare | None] = lambda: None
     """Say which version is served as a canary, and to whom. Called for every chat request: it must be quick."""
+    canary_report: Callable[[], dict[str, Any] | None] = lambda: None
+    """Say how the present canary stands; None without one. May block: it is called in a worker thread."""
     replicas: Callable[[], tuple[ReplicaState, ...]] | None = None
     """How the servers that draw the replies are doing; None where the engine is in this process."""
     extra_hosts: tuple[str, ...] = ()

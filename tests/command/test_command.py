@@ -27,7 +27,10 @@ def thumbwise(*arguments: str, stdin: str | None = None, **environ: str | None) 
 
 def test_help_names_every_command() -> None:
     result = thumbwise("--help")
-    names = ("up", "serve", "train", "chat", "round", "version", "readiness", "feedback", "demo", "config", "doctor")
+    names = (
+        "up", "serve", "train", "chat", "round", "version", "readiness", "feedback", "raters", "packs", "demo",
+        "config", "doctor",
+    )  # fmt: skip
     assert result.exit_code == 0
     assert all(f"\n  {name} " in result.stdout for name in names)
 

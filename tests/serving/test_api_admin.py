@@ -23,7 +23,15 @@ OPEN_TO_ALL = {
     ("GET", "/v1/conversations/{conversation_id}"),
 }
 """Every other route is the admin's: a new one is closed unless it is named here."""
-IN_PATH = {"{round_id}": "1", "{version}": "1", "{reply_id}": "r-1", "{model}": "thumbwise", "{conversation_id}": "c-1"}
+IN_PATH = {
+    "{round_id}": "1",
+    "{version}": "1",
+    "{reply_id}": "r-1",
+    "{model}": "thumbwise",
+    "{conversation_id}": "c-1",
+    "{feedback_id}": "1",
+    "{quarantine_id}": "1",
+}
 
 
 def routes_of(client):

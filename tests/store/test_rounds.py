@@ -201,3 +201,50 @@ def test_a_selection_names_feedback_that_exists(store: Store) -> None:
     with pytest.raises(NotFound, match="no feedback 4711"):
         store.write(rounds.freeze_selection, found.round_id, 1, [(4711, "train")])
     assert store.read(rounds.selection, found.round_id) == []
+
+
+def test_attempts_count_claims_since_the_round_last_got_further(sqlite_store: Store) -> None:
+    store = sqlite_store
+    round_id = request(store).round_id
+    for turn in range(3):
+        found = claim(store, seconds_after_noon=100 * turn)
+        assert found is not None
+        assert found.attempts == turn + 1
+    store.write(rounds.advance, round_id, 3, "selecting")
+    assert store.read(rounds.get_round, round_id).attempts == 0
+    assert claim(store, seconds_after_noon=400) is not None
+    store.write(rounds.heartbeat, round_id, 4, 60, at=NOON + timedelta(seconds=400))
+    assert store.read(rounds.get_round, round_id).attempts == 1
+    store.write(rounds.heartbeat, round_id, 4, 60, progressed=True, at=NOON + timedelta(seconds=400))
+    assert store.read(rounds.get_round, round_id).attempts == 0
+
+
+def test_a_trainer_that_is_stopped_gives_its_lease_up_and_counts_no_attempt(store: Store) -> None:
+    round_id = request(store).round_id
+    assert claim(store) is not None
+    store.write(rounds.release_round, round_id, 1)
+    found = claim(store, "trainer-2")
+    assert found is not None
+    assert (found.fence, found.attempts, found.lease_owner) == (2, 1, "trainer-2")
+    with pytest.raises(Conflict, match="fence 2"):
+        store.write(rounds.release_round, round_id, 1)
+
+
+def test_a_lease_taken_before_the_clock_was_set_back_holds_nobody_off(store: Store) -> None:
+    request(store)
+    tomorrow = 86_400.0
+    assert claim(store, seconds_after_noon=tomorrow) is not None
+    found = claim(store, "trainer-2", seconds_after_noon=1)
+    assert found is not None
+    assert found.fence == 2
+    assert claim(store, "trainer-3", seconds_after_noon=2) is None
+
+
+def test_points_of_a_trainer_that_lost_its_round_are_refused(store: Store) -> None:
+    round_id = request(store).round_id
+    assert claim(store) is not None
+    store.write(rounds.add_metrics, [RoundMetric(round_id, 1, "loss", 0.5)], fence=1)
+    assert claim(store, "trainer-2", seconds_after_noon=100) is not None
+    with pytest.raises(Conflict, match="trainer-2"):
+        store.write(rounds.add_metrics, [RoundMetric(round_id, 2, "loss", 0.4)], fence=1)
+    assert [point.step for point in store.read(rounds.metrics, round_id)] == [1]

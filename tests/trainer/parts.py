@@ -102,6 +102,17 @@ EASY_GATE = GateSettings(
     max_same_opening=1,
     max_phrase_share=1,
     max_perplexity_rise=1e6,
+    max_over_refusal_rise=1,
+    max_compliance_rise=1,
+    max_agreement_rise=1,
+    max_choice_drop=1,
+    max_praise_rise=1,
+    max_insults_rise=1,
+    max_language_flip=1,
+    max_length_factor=1e6,
+    max_truncated_jump=1,
+    probe_prompts=3,
+    min_probe_prompts=1,
 )
 QUICK_TRAINING = TrainingSettings(
     learning_rate=1e-2,

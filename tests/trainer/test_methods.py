@@ -189,8 +189,9 @@ def test_dpo_is_the_loss_that_its_file_states(
 
 
 def test_the_chosen_replys_likelihood_adds_to_dpo(job: Job, moved: Policies, tmp_path: Path, emit: Any) -> None:
-    plain = train_dpo(moved, pairs(), one_step(job, "dpo"), tmp_path, emit)["loss"]
-    held = train_dpo(moved, pairs(), one_step(job, "dpo", chosen_likelihood_weight=0.5), tmp_path, emit)["loss"]
+    plain = train_dpo(moved, pairs(), one_step(job, "dpo"), tmp_path / "plain", emit)["loss"]
+    weighed = one_step(job, "dpo", chosen_likelihood_weight=0.5)
+    held = train_dpo(moved, pairs(), weighed, tmp_path / "held", emit)["loss"]
     assert held > plain + 0.5
 
 
@@ -205,7 +206,7 @@ def test_training_moves_liked_replies_up_and_disliked_ones_down(
     assert max(ratio for row, ratio in zip(rows, ratios, strict=True) if not row.up) < 0
     assert found["steps"] == 6  # 48 rows in batches of 8
     assert events[-1]["values"]["progress"] == 1
-    assert [path.name for path in tmp_path.iterdir()] == [], "trl leaves nothing behind"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"], "trl leaves nothing behind"
 
 
 def test_our_head_gives_what_trls_gives(moved: Policies) -> None:
@@ -247,7 +248,7 @@ def test_what_holds_plain_text_leaves_it_nearer_to_the_base(job: Job, tmp_path: 
     def drift(weight: float) -> float:
         policies = Policies.open(job)
         settings = one_step(job, "kto", learning_rate=1e-2, epochs=8, plain_text_weight=weight)
-        train_kto(policies, votes(), settings, tmp_path, emit)
+        train_kto(policies, votes(), settings, tmp_path / str(weight), emit)
         text = [Encoded((policies.tokenizer.eos_token_id,), tuple(policies.tokenizer.encode("the cat sat on a mat")))]
         with policies.use("candidate") as model:
             candidate = summed_logprobs(model, text)[0]

@@ -7,6 +7,7 @@ import time
 from feedback_store import rounds, versions
 from serving.adapters import check_adapter
 from tests.trainer.parts import (
+    EASY_GATE,
     EASY_ROUNDS,
     QUICK_TRAINING,
     MakeHouse,
@@ -15,7 +16,9 @@ from tests.trainer.parts import (
     read_round,
     until,
 )
-from trainer.job import HELD_OUT_FILE, JOB_FILE, LOG_FILE, SEALED_FILE, TRAIN_FILE
+from trainer.job import HELD_OUT_FILE, JOB_FILE, LOG_FILE, ROLLOUTS_FILE, SEALED_FILE, TRAIN_FILE
+from trainer.method_settings import OnlineSettings, RewardSettings
+from trainer.readiness import readiness
 from trainer.supervisor import Supervisor
 
 
@@ -115,3 +118,71 @@ def test_a_round_whose_supervisor_stopped_goes_on_from_its_sealed_adapter(make_h
     assert ended.fence == 2
     assert len(store.read(rounds.metrics, round_id)) == metrics, "it trained again"
     assert store.read(versions.live_version).adapter_sha256 == adapter
+
+
+QUICK_REWARDED: dict[str, object] = {
+    "gate": EASY_GATE.model_copy(update={"held_out_auc": 0.0, "max_short_rise": 1.0}),  # two iterations teach little
+    "rounds": EASY_ROUNDS.model_copy(update={"min_reward_pairs": 10, "max_votes_per_rater": 50}),
+    "reward": RewardSettings(
+        learning_rate=2e-2, head_learning_rate=2e-2, epochs=8, batch_size=4, min_held_out=3, min_accuracy_bound=0.3
+    ),
+    "online": OnlineSettings(
+        iterations=2, prompts=4, replies=3, reply_tokens=8, minibatch=6, max_kl_nats=1e6, stop_when_hacked=False
+    ),
+}
+
+
+def test_a_ppo_round_trains_its_reward_model_and_then_a_policy_that_goes_live(make_house: MakeHouse) -> None:
+    house = make_house(**QUICK_REWARDED)
+    store, context = house.store, house.context
+    store.write(fill_with_feedback, 1, people=40)
+    round_id = ask(house, method="ppo")
+    assert Supervisor(context).run_next()
+    ended = read_round(store, round_id)
+    assert ended.state == "published", ended.reason
+    live = store.read(versions.live_version)
+    assert (live.version, live.method, live.metrics["stopped_by"]) == (2, "ppo", "iterations")
+    assert live.metrics["reference"] == "live"
+    report = ended.selection["reward_model"]
+    assert report["passed"] and report["sha256"] == live.metrics["reward_model"]
+    sealed = context.data_dir / "rewards" / report["sha256"]
+    assert {path.name for path in sealed.iterdir()} >= {"head.safetensors", "manifest.json"}
+    points = store.read(rounds.metrics, round_id)
+    names = {point.name for point in points}
+    assert {"reward/loss", "reward", "kl_nats", "value_loss", "finished", "entropy_nats"} <= names
+    steps_of_reward = max(point.step for point in points if point.name == "reward/loss")
+    assert min(point.step for point in points if point.name == "kl_nats") > steps_of_reward
+    assert ended.selection["rollout_prompts"] > 40
+    assert {path.name for path in context.round_folder(round_id).iterdir()} >= {JOB_FILE, SEALED_FILE, LOG_FILE}
+    assert not (context.round_folder(round_id) / ROLLOUTS_FILE).exists()
+
+
+def test_a_reward_model_below_its_bar_trains_no_policy_and_asks_for_labels(make_house: MakeHouse) -> None:
+    strict = QUICK_REWARDED | {"reward": RewardSettings(epochs=1, min_held_out=3, min_share_of_ceiling=1.0,
+                                                        min_accuracy_bound=0.999, label_requests=5)}  # fmt: skip
+    house = make_house(**strict)
+    store, context = house.store, house.context
+    store.write(fill_with_feedback, 1, people=40)
+    round_id = ask(house, method="grpo")
+    assert Supervisor(context).run_next()
+    ended = read_round(store, round_id)
+    assert ended.state == "rejected"
+    assert ended.reason is not None and "the reward model is below its bar" in ended.reason
+    assert "Ask people to judge the 5 comparisons" in ended.reason
+    assert [version.version for version in store.read(versions.list_versions)] == [1]
+    report = store.read(readiness, context.rounds, context.training, context.reward)
+    assert len(report.ask) == 5
+    assert not {item.name: item.met for item in report.requirements["ppo"]}["reward model's accuracy's lower bound"]
+
+
+def test_a_reward_round_ends_with_a_reward_model_and_no_version(make_house: MakeHouse) -> None:
+    house = make_house(**QUICK_REWARDED)
+    store, context = house.store, house.context
+    store.write(fill_with_feedback, 1, people=40)
+    round_id = ask(house, method="reward")
+    assert Supervisor(context).run_next()
+    ended = read_round(store, round_id)
+    assert (ended.state, ended.candidate_version) == ("published", None), ended.reason
+    assert ended.selection["reward_model"]["passed"]
+    assert ended.reason is not None and "is above its bar" in ended.reason
+    assert store.read(versions.live_version).version == 1

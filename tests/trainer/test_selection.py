@@ -1,6 +1,7 @@
 """Which feedback a round learns from."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,16 +10,15 @@ from hypothesis import strategies as st
 
 from feedback_store.records import BOTH_BAD, TIE, Comparison, Feedback, Reply
 from tests.trainer.parts import act, make_reply
-from trainer.job import PairRow, VoteRow
+from trainer.feedback_rows import Correction, Pair, Vote, prompt_key
+from trainer.job import ExampleRow, PairRow, VoteRow
 from trainer.selection import (
     Judgements,
-    Pair,
     Selection,
-    Vote,
+    allowed_rows,
     cap_per_rater,
     held_out,
     judgements,
-    prompt_key,
     select,
     usable,
 )
@@ -104,13 +104,28 @@ def test_a_flood_does_not_raise_its_own_cap(rows: dict[str, int], at_least: int,
     assert cap_per_rater(rows, at_least) == cap
 
 
-def test_one_rater_voting_ten_thousand_times_has_at_most_a_twentieth_of_the_weight() -> None:
+@pytest.mark.parametrize(
+    ("rows", "allowed"),
+    [
+        ({}, {}),
+        ({"me": 500}, {"me": 10}),
+        ({"me": 99, "a": 10, "b": 10}, {"me": 10, "a": 10, "b": 10}),
+        ({f"r{n}": 10 for n in range(100)} | {"flood": 10_000}, {f"r{n}": 52 for n in range(100)} | {"flood": 10}),
+        ({"a": 10, "b": 10, "flood": 10_000}, {"a": 10, "b": 10, "flood": 0}),
+    ],
+)
+def test_a_flood_is_cut_to_a_hundredth_of_what_the_others_bring(rows: dict[str, int], allowed: dict[str, int]) -> None:
+    assert allowed_rows(rows, 10) == allowed
+
+
+def test_one_rater_voting_ten_thousand_times_has_at_most_a_hundredth_of_the_weight() -> None:
     votes = tuple(Vote(n, f"r{n % 40}", f"a{n}", True, "thumb") for n in range(400))
     votes += tuple(Vote(1_000 + n, "flood", f"b{n}", False, "thumb") for n in range(10_000))
     replies = {vote.reply_id: make_reply(vote.reply_id) for vote in votes}
     kept = usable(Judgements(votes, ()), replies, max_votes_per_rater=10, seed=0)
     weight = Counter(vote.rater_id for vote in kept.votes)
-    assert weight["flood"] <= 0.05 * len(kept.votes)
+    assert weight["flood"] <= 0.01 * len(kept.votes)
+    assert weight["r0"] == 10, "the others keep theirs"
     assert kept.counts["votes_over_cap"] == 10_400 - len(kept.votes)
 
 
@@ -216,3 +231,44 @@ def test_further_prompts_fill_the_gate_only_when_they_were_not_trained_on() -> N
     assert len(chosen(gate_prompts=3).prompts) == 3
     # Held-out prompts come first.
     assert "fresh" not in {prompt.reply_id for prompt in chosen(gate_prompts=3, other_prompts=others).prompts}
+
+
+def test_only_approved_corrections_are_learnt() -> None:
+    acts = [act(n, f"r{n}", "correction", reply_id=f"a{n}", correction=f"better {n}") for n in range(3)]
+    assert judgements(acts, {}).corrections == ()
+    assert judgements(acts, {}, approved={1}).corrections == (Correction(1, "r1", "a1", "better 1"),)
+
+
+def test_sft_learns_corrections_among_as_many_liked_replies_to_other_prompts() -> None:
+    found, replies = scene()
+    corrections = tuple(Correction(1000 + n, f"r{n % 30}", f"b{n}", f"better {n}") for n in range(12))
+    kept = usable(replace(found, corrections=corrections), replies, max_votes_per_rater=10, seed=0)
+    values = {"held_out_raters": 0.15, "held_out_prompts": 0.15, "gate_prompts": 50}
+    chosen_rows = select(kept, replies, method="sft", seed=0, **values)  # type: ignore[arg-type]
+    rows = [row for row in chosen_rows.train if isinstance(row, ExampleRow)]
+    taught = [row for row in rows if row.source == "correction"]
+    replay = [row for row in rows if row.source == "replay"]
+    assert len(rows) == len(chosen_rows.train) and 0 < len(taught) <= 12
+    assert len(replay) == len(taught) == chosen_rows.counts["train_corrections"]
+    assert {row.reply.text for row in taught} <= {f"better {n}" for n in range(12)}
+    corrected = {prompt_key(row.messages) for row in taught}
+    assert not corrected & {prompt_key(row.messages) for row in replay}
+    assert all(vote.up for vote in found.votes if vote.feedback_id in {row.feedback_id for row in replay})
+    held = {row.rater for row in chosen_rows.held_out} - {row.rater for row in rows}
+    assert held and {row.feedback_id for row in rows} <= {n for n, split in chosen_rows.frozen if split == "train"}
+    more = select(kept, replies, method="sft", seed=0, replay_share=0.75, **values)  # type: ignore[arg-type]
+    assert sum(row.source == "replay" for row in more.train if isinstance(row, ExampleRow)) == 3 * len(taught)
+
+
+@pytest.mark.parametrize("method", ["ppo", "grpo"])
+def test_rollouts_are_of_real_prompts_that_judge_nobody(method: Any) -> None:
+    others = [make_reply(f"o{n}", "said", prompt=f"another {n}") for n in range(8)]
+    found = chosen(method, gate_prompts=10, other_prompts=others)
+    rollouts = {prompt_key(prompt.messages) for prompt in found.rollouts}
+    assert len(rollouts) == len(found.rollouts) == found.counts["rollout_prompts"]
+    assert {prompt_key(row.messages) for row in found.train} <= rollouts
+    assert not rollouts & {prompt_key(prompt.messages) for prompt in found.prompts}
+    judged = {prompt_key(row.messages) for row in found.held_out}
+    assert not rollouts & (judged - {prompt_key(row.messages) for row in found.train})
+    assert all(isinstance(row, PairRow) for row in found.train)
+    assert chosen("dpo").rollouts == ()

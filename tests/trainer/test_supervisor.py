@@ -4,16 +4,20 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from feedback_store import rounds, versions
+from feedback_store import feedback, quarantines, raters, replies, rounds, side_by_sides, versions
+from feedback_store.records import NewFeedback
+from feedback_store.settings import TrustSettings
 from serving.engine import AdapterRefused
-from tests.trainer.parts import EASY_ROUNDS, MakeHouse, ask, fill_with_feedback, read_round
+from tests.trainer.parts import EASY_ROUNDS, MakeHouse, ask, fill_with_feedback, make_reply, read_round
 from trainer.child import TrainingProcess, child_environment
 from trainer.job import LOG_FILE, TRAIN_FILE, Job, read_rows, write_job
+from trainer.settings import CanarySettings
 from trainer.supervisor import Supervisor
 
 PASSED = {"outcome": "pass", "summary": "every check passed", "checks": []}
@@ -53,7 +57,7 @@ def say(monkeypatch: pytest.MonkeyPatch) -> Any:
     def say(*script: Any) -> None:
         monkeypatch.setattr(ScriptedProcess, "script", script)
 
-    monkeypatch.setattr("trainer.supervisor.TrainingProcess", ScriptedProcess)
+    monkeypatch.setattr("trainer.round_run.TrainingProcess", ScriptedProcess)
     return say
 
 
@@ -128,6 +132,26 @@ def test_a_version_that_went_live_meanwhile_keeps_the_candidate_waiting(make_hou
     assert house.store.read(versions.get_version, 3).state == "candidate"
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_version_that_people_veto_at_the_last_moment_waits_for_an_admin(
+    make_house: MakeHouse, say: Any, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    house = make_house(canary=CanarySettings(share=share))
+    house.store.write(fill_with_feedback, 1)
+
+    def veto(point: str) -> None:
+        if point == "publish":
+            house.store.write(side_by_sides.veto, 2, actor="olga", reason="it is rude")
+
+    monkeypatch.setattr("trainer.round_run.reach", veto)
+    say(GATING, SEALED, {"event": "gate", "report": PASSED})
+    ended = run(house)
+    assert ended.state == "published"
+    assert "vetoed by olga: it is rude" in ended.reason and "waits for an admin" in ended.reason
+    assert house.store.read(versions.live_version).version == 1
+    assert house.store.read(versions.canary) is None
+
+
 def test_what_the_process_says_failed_is_the_rounds_reason(make_house: MakeHouse, say: Any) -> None:
     house = make_house()
     house.store.write(fill_with_feedback, 1)
@@ -198,8 +222,9 @@ def test_a_forced_round_without_any_feedback_says_so(make_house: MakeHouse, say:
 def test_a_round_that_nobody_can_finish_is_given_up(make_house: MakeHouse, say: Any) -> None:
     house = make_house()
     round_id = ask(house)
-    for _ in range(5):
-        assert house.store.write(rounds.claim_round, "a trainer that dies", -1.0) is not None
+    for turn in range(5):
+        at = datetime(2026, 1, 1, turn, tzinfo=UTC)
+        assert house.store.write(rounds.claim_round, "a trainer that dies", 60.0, at=at) is not None
     assert Supervisor(house.context).run_next()
     ended = read_round(house.store, round_id)
     assert ended.state == "failed"
@@ -220,6 +245,28 @@ def test_a_folder_names_no_rater(make_house: MakeHouse, say: Any) -> None:
     say(look, {"event": "failed", "reason": "enough seen"})
     run(house)
     assert seen and not any("rater-" in text for text in seen)
+
+
+def test_what_looks_false_is_out_of_reach_before_a_round_selects(make_house: MakeHouse, say: Any) -> None:
+    house = make_house()
+    house.store.write(fill_with_feedback, 1)
+
+    def flood(connection: Any) -> None:
+        raters.ensure_rater(connection, "mallory", "web")
+        for number in range(30):
+            replies.add_reply(connection, make_reply(f"m{number}", prompt=f"mallory {number}"))
+            act = NewFeedback("thumb", "mallory", "web", reply_id=f"m{number}", thumb="up")
+            feedback.add_feedback(connection, act)
+
+    house.context.trust = TrustSettings(flood_votes=20)
+    house.store.write(flood)
+    say(GATING, SEALED, {"event": "gate", "report": PASSED})
+    ended = run(house)
+    assert ended.state == "published", ended.reason
+    assert ended.selection["quarantined_by_this_round"] == 1
+    frozen = [number for number, _ in house.store.read(rounds.selection, ended.round_id)]
+    assert "mallory" not in {one.act.rater_id for one in house.store.read(feedback.get_feedback, frozen)}
+    assert [one.rater_id for one in house.store.read(quarantines.list_quarantines, open_only=True)] == ["mallory"]
 
 
 def test_a_killed_process_says_how_and_where_it_ended(tmp_path: Path) -> None:

@@ -103,11 +103,16 @@ def _trainer(settings: "Settings", store: "Store", base_dir: Path, base_model: s
         training=settings.training,
         lora=settings.lora,
         gate=settings.gate,
+        reward=settings.reward,
+        online=settings.online,
+        canary=settings.canary,
+        trust=settings.trust,
     )
 
 
 def _start_trainer(context: "TrainerContext", parts: contextlib.ExitStack) -> None:
-    """Start the clock and the supervisor; `parts` stops both."""
+    """Start the clock, the supervisor and the canary's judge; `parts` stops them."""
+    from trainer.canary_judge import CanaryJudge
     from trainer.schedule import RoundClock
     from trainer.supervisor import Supervisor
 
@@ -120,6 +125,9 @@ def _start_trainer(context: "TrainerContext", parts: contextlib.ExitStack) -> No
     parts.callback(clock.close)
     supervisor.start()
     parts.callback(supervisor.close)
+    judge = CanaryJudge(context)
+    judge.start()
+    parts.callback(judge.close)
 
 
 def open_store(settings: "Settings") -> "Store":
@@ -256,6 +264,7 @@ def _open_engine(
 def _context(settings: "Settings", store: "Store", engine: Any, follower: "PolicyFollower", token: str) -> Any:
     from feedback_store.raters import load_or_create_key
     from serving.api import ApiContext
+    from trainer.canary_judge import canary_report
     from trainer.readiness import readiness
 
     return ApiContext(
@@ -267,10 +276,12 @@ def _context(settings: "Settings", store: "Store", engine: Any, follower: "Polic
         policy=settings.policy,
         serving=settings.serving,
         privacy=settings.privacy,
-        readiness=lambda: store.read(readiness, settings.rounds, settings.training).as_dict(),
+        trust=settings.trust,
+        readiness=lambda: store.read(readiness, settings.rounds, settings.training, settings.reward).as_dict(),
         on_pointer_moved=follower.pointer_moved,
         prepare_version=follower.prepare,
         canary=lambda: follower.canary,
+        canary_report=lambda: store.read(canary_report, settings.canary),
         replicas=engine.replicas if settings.policy.engine == "vllm" else None,
         close_parts=False,
     )

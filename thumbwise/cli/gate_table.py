@@ -34,6 +34,17 @@ def print_gate(report: Mapping[str, Any]) -> None:
     for check in checks:
         if check.get("outcome") != "pass":
             out.print(f"{check.get('name')}: {check.get('reason')}", markup=False, soft_wrap=True)
+    for title, key in (("what to do next", "next"), ("what this gate cannot prove", "cannot_prove")):
+        if lines := report.get(key):
+            out.print(f"[bold]{title}[/]")
+            for line in lines:
+                out.print(f"  {line}", markup=False, soft_wrap=True)
+    if estimate := report.get("counterfactual"):
+        out.print(
+            f"estimated share of thumbs up {estimate['up_share']:.0%} (live {estimate['live_up_share']:.0%}), from "
+            f"{estimate['effective_votes']:.0f} effective votes of {estimate['votes']}: {estimate['note']}",
+            soft_wrap=True,
+        )
 
 
 def _spoken(value: Any) -> str:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from thumbwise.client import Round, Thumbwise
 
 POLL_S = 1.0
+METHODS = ("sft", "kto", "dpo", "reward", "ppo", "grpo")
+"""As `feedback_store.records.Method`, which the command does not import to start quickly."""
 
 
 @click.group("round", cls=FriendlyGroup)
@@ -22,7 +24,7 @@ def round_group() -> None:
 
 
 @round_group.command("start")
-@click.option("--method", type=click.Choice(["kto", "dpo"]), help="Without it: as the settings say.")
+@click.option("--method", type=click.Choice(METHODS), help="Without it: as the settings say.")
 @click.option("--force", is_flag=True, help="Ask for it although there is little feedback.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Show its progress until it has ended.")
 @server_options
@@ -96,11 +98,25 @@ def readiness(data_dir: Path, url: str | None, as_json: bool) -> None:
         soft_wrap=True,
     )
     rows = [
-        (group, item["name"], f"{item['value']:g}", f"{item['wanted']:g}", "yes" if item["met"] else "no")
+        (
+            group,
+            item["name"],
+            _number(item),
+            f"{'≤ ' if item.get('at_most') else ''}{item['wanted']:.4g}",
+            "yes" if item["met"] else "no",
+        )
         for group, items in (report.get("requirements") or {}).items()
         for item in items
     ]
     print_table(["for", "what", "found", "wanted", "met"], rows, "The server gave no requirements.")
+    if report.get("ask"):
+        out.print(f"{len(report['ask'])} comparisons would teach the reward model most: --json lists their replies.")
+
+
+def _number(item: dict[str, Any]) -> str:
+    """A requirement's value, with its interval where it has one."""
+    between = item.get("interval")
+    return f"{item['value']:.4g}" + (f" [{between[0]:.3g}, {between[1]:.3g}]" if between else "")
 
 
 def follow(client: "Thumbwise", found: "Round") -> "Round":

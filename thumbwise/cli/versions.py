@@ -124,6 +124,62 @@ def canary_stop(reason: str, expected_canary: int | None, data_dir: Path, url: s
         _print_move(client.stop_canary(reason, expected_canary=expected_canary), as_json)
 
 
+@version_group.command("canary-status")
+@server_options
+@json_option
+def canary_status(data_dir: Path, url: str | None, as_json: bool) -> None:
+    """Show how the canary stands: comparisons won, evidence of harm and of being better, what would be done."""
+    with connect(data_dir, url) as client:
+        found = client.canary()
+    if as_json:
+        print_json(found)
+        return
+    if found["canary"] is None:
+        to_stdout().print("no version is a canary")
+        return
+    out = to_stdout()
+    out.print(f"version {found['canary']} beside version {found['live']}: [bold]{found['action']}[/]")
+    out.print(found["reason"])
+    out.print(f"evidence of harm {found['e_harm']:.3g}, of being better {found['e_better']:.3g}; "
+              f"wanted {found['e_needed']:g} of either")  # fmt: skip
+
+
+@version_group.command("lineage")
+@click.argument("version", type=click.IntRange(1))
+@server_options
+@json_option
+def lineage(version: int, data_dir: Path, url: str | None, as_json: bool) -> None:
+    """Show what a version was trained on, itself and through its parents, and what is wrong with that by now."""
+    with connect(data_dir, url) as client:
+        found = client.lineage(version)
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ["version", "round", "trained on", "erased since"],
+        [(one["version"], one["round_id"] or "–", f"{len(one['feedback_ids'])} acts", one["erased"])
+         for one in found["line"]],
+        "",
+    )  # fmt: skip
+    for flag in found["flags"]:
+        to_stdout().print(f"[yellow]version {version} was {flag}[/]")
+
+
+@version_group.command("veto")
+@click.argument("version", type=click.IntRange(1))
+@click.option("--reason", required=True, help="Why; kept and shown.")
+@click.option("--lift", is_flag=True, help="Take the veto back instead.")
+@server_options
+def veto(version: int, reason: str, lift: bool, data_dir: Path, url: str | None) -> None:
+    """Forbid a version to go live or to be a canary, however green its gate."""
+    with connect(data_dir, url) as client:
+        if lift:
+            client.lift_veto(version)
+        else:
+            client.veto(version, reason)
+    to_stdout().print(f"version {version} may be promoted again" if lift else f"version {version} is vetoed")
+
+
 def _print_move(move: "Deployment", as_json: bool) -> None:
     if as_json:
         print_json(asdict(move))

@@ -144,7 +144,7 @@ class Thumbwise:
         return self.send(calls.consent(rater, channel))
 
     def start_round(self, method: str | None = None, *, force: bool = False) -> Round:
-        """Ask for a round ("kto", "dpo", None: as the settings say). Conflict if one is open or feedback is scarce."""
+        """Ask for a round; `method` None: as the settings say. Conflict if one is open or feedback is scarce."""
         return self.send(calls.start_round(method, force))
 
     def rounds(self, limit: int = 50) -> list[Round]:
@@ -192,6 +192,34 @@ class Thumbwise:
     def stop_canary(self, reason: str, *, expected_canary: int | None = None) -> Deployment:
         """Let the live version answer everybody again."""
         return self.send(calls.stop_canary(reason, expected_canary))
+
+    def canary(self) -> dict[str, Any]:
+        """Return how the canary stands by the evidence so far; `canary` is None when there is none."""
+        return self.send(calls.get_object("/v1/canary"))
+
+    def lineage(self, version: int) -> dict[str, Any]:
+        """Return what a version was trained on, its parents' feedback too, and what is wrong with it by now."""
+        return self.send(calls.get_object(f"/v1/versions/{version}/lineage"))
+
+    def veto(self, version: int, reason: str) -> dict[str, Any]:
+        """Forbid a version to go live or to be a canary, however green its gate."""
+        return self.send(calls.veto(version, reason))
+
+    def lift_veto(self, version: int) -> dict[str, Any]:
+        """Take a veto back."""
+        return self.send(calls.lift_veto(version))
+
+    def trust(self) -> dict[str, Any]:
+        """Return how far raters agree, and what looks like false feedback."""
+        return self.send(calls.get_object("/v1/trust"))
+
+    def quarantines(self, *, open_only: bool = False) -> list[dict[str, Any]]:
+        """Return the quarantines, the newest first."""
+        return self.send(calls.get_list("/v1/quarantines", {"open_only": open_only}))
+
+    def decide_quarantine(self, quarantine_id: int, decision: str) -> dict[str, Any]:
+        """Decide a quarantine: "released" or "kept"."""
+        return self.send(calls.decide_quarantine(quarantine_id, decision))
 
     def readiness(self) -> dict[str, Any]:
         """Return whether a round could run now, and what is missing."""

@@ -168,6 +168,26 @@ def get_object(path: str) -> Call[dict[str, Any]]:
     return Call("GET", path, _read(dict))
 
 
+def get_list(path: str, query: dict[str, Any]) -> Call[list[dict[str, Any]]]:
+    """Any route that answers with a list of objects."""
+    return Call("GET", path, _read_list(dict), query=query)
+
+
+def veto(version: int, reason: str) -> Call[dict[str, Any]]:
+    """Forbid a version to serve."""
+    return Call("POST", f"/v1/versions/{version}/veto", _read(dict), {"reason": reason}, repeatable=False)
+
+
+def lift_veto(version: int) -> Call[dict[str, Any]]:
+    """Take a veto back."""
+    return Call("DELETE", f"/v1/versions/{version}/veto", _read(dict), repeatable=False)
+
+
+def decide_quarantine(quarantine_id: int, decision: str) -> Call[dict[str, Any]]:
+    """Release a quarantine, or keep its feedback out for good."""
+    return Call("POST", f"/v1/quarantines/{quarantine_id}", _read(dict), {"decision": decision}, repeatable=False)
+
+
 def export_query(export_format: ExportFormat, filters: Mapping[str, str | int | None]) -> dict[str, str | int]:
     """The query of GET /v1/export."""
     return {"format": export_format, **{name: value for name, value in filters.items() if value is not None}}

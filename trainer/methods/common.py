@@ -4,17 +4,18 @@ import math
 import random
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 
-from trainer import head
+from trainer import checkpoints, head
 from trainer.encoding import Encoded
 from trainer.events import Emit
-from trainer.job import CANCEL_FILE, Job
+from trainer.job import CANCEL_FILE, CHECKPOINTS_DIR, Job
 from trainer.policies import Policies
 
 _METRIC_NAMES = {
@@ -49,6 +50,19 @@ class NothingToTrainOn(ValueError):
     """No row is left after the long ones were dropped."""
 
 
+class BelowBar(Exception):
+    """A reward model is not good enough to train a policy with; holds its `report` (see trainer.reward_bar)."""
+
+    def __init__(self, report: dict[str, Any]) -> None:
+        asks = len(report["ask"])
+        super().__init__(
+            f"{report['summary']}. "
+            + (f"Ask people to judge the {asks} comparisons that it is least sure of, or " if asks else "")
+            + "learn from the comparisons by DPO"
+        )
+        self.report = report
+
+
 class PreparedRows:
     """Mixed into a trl trainer: rows come tokenised, ordered and with reference log-probs, so that its own preparation
     (templating, tokenising, a pass of the reference model, cache files) is skipped.
@@ -70,6 +84,8 @@ class PreparedRows:
     plain_rows: Sequence[list[int]] = ()
     """Token ids of plain texts, each with the token that begins a text."""
     _plain_turn = 0
+    all_steps: int | None = None
+    """Steps of the whole training, for the learning rate, where only the rest of it is done here."""
 
     def _compute_loss(self, model: Any, inputs: Any, return_outputs: Any) -> Any:
         seen: list[torch.Tensor] = []
@@ -104,6 +120,10 @@ class PreparedRows:
         with model.disable_adapter():
             return row, model(input_ids=row, use_cache=False).logits[0].float().log_softmax(-1)
 
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """As transformers', over the steps of the whole training."""
+        return super().create_scheduler(self.all_steps or num_training_steps, optimizer)  # type: ignore[misc]
+
     def _prepare_dataset(self, dataset: Any, *_: object, **__: object) -> Any:
         return dataset
 
@@ -111,10 +131,60 @@ class PreparedRows:
         return dataset
 
 
+class Resume(TrainerCallback):
+    """Takes a trl training up where its last checkpoint left it, and writes the next ones.
+
+    transformers' own checkpoints are pickles and hold what does not change. Here rows come in a fixed order, so that a
+    training goes on with the rest of them once weights, moments and learning rate are those of the step.
+    """
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self._kept_in = folder / CHECKPOINTS_DIR / "policy"
+        self._every = every
+        self._state = checkpoints.latest(self._kept_in)
+        self.steps_done = int(self._state["step"]) if self._state else 0
+        self.last_values: dict[str, float] = self._state["values"] if self._state else {}
+        self.watch: Watch | None = None
+
+    def load_weights(self, model: Any) -> None:
+        """Put the checkpoint's weights into the candidate's adapter."""
+        if self._state is not None:
+            own = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+            with torch.no_grad():
+                for name, weights in self._state["weights"].items():
+                    own[name].copy_(weights)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+        """Before the first step: optimiser and learning rate."""
+        if self._state is None:
+            return
+        optimiser, scheduler = parts["optimizer"], parts["lr_scheduler"]
+        moments = {int(place): found for place, found in self._state["moments"].items()}
+        optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+        scheduler = getattr(scheduler, "scheduler", scheduler)  # accelerate's wrapper
+        scheduler.last_epoch = self.steps_done
+        for group, peak, share in zip(
+            scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
+        ):
+            group["lr"] = peak * share(self.steps_done)
+
+    def on_log(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+        """After every step, when its metrics are known."""
+        step = self.steps_done + state.global_step
+        if "loss" not in (parts.get("logs") or {}) or (step % self._every and state.global_step != state.max_steps):
+            return
+        moments = {str(place): found for place, found in parts["optimizer"].state_dict()["state"].items()}
+        own = {name: found for name, found in parts["model"].named_parameters() if found.requires_grad}
+        values = self.watch.last_values if self.watch else {}
+        checkpoints.save(self._kept_in, step, {"step": step, "weights": own, "moments": moments, "values": values})
+
+
 class Watch(TrainerCallback):
     """Sends each step's metrics as an event, and stops the run on a cancel file or a number that is not finite."""
 
-    def __init__(self, folder: Path, emit: Emit, *, estimates_kl: bool = False) -> None:
+    def __init__(self, folder: Path, emit: Emit, *, estimates_kl: bool = False, steps_done: int = 0) -> None:
+        """`steps_done`: steps of the same training that were taken before, and count."""
+        self._steps_done = steps_done
         self._cancel_file = folder / CANCEL_FILE
         self._emit = emit
         self._estimates_kl = estimates_kl
@@ -133,17 +203,18 @@ class Watch(TrainerCallback):
             return
         for name in ("loss", "grad_norm"):
             if name in logs and not math.isfinite(float(logs[name])):
-                raise Diverged(state.global_step, name)
+                raise Diverged(self._steps_done + state.global_step, name)
         values = {ours: float(logs[name]) for name, ours in _METRIC_NAMES.items() if name in logs}
         if not self._estimates_kl:
             values.pop("kl_nats", None)
         now, tokens = time.monotonic(), float(logs.get("num_tokens", 0.0))
         if now > self._last[0]:
             values["tokens_per_s"] = (tokens - self._last[1]) / (now - self._last[0])
-        values["progress"] = state.global_step / max(state.max_steps, 1)
+        done = self._steps_done
+        values["progress"] = (done + state.global_step) / max(done + state.max_steps, 1)
         self._last = (now, tokens)
         self.last_values = values
-        self._emit("metric", step=state.global_step, values=values)
+        self._emit("metric", step=done + state.global_step, values=values)
 
 
 def trainer_arguments(job: Job, folder: Path, policies: Policies, rows: int) -> dict[str, Any]:
@@ -157,7 +228,7 @@ def trainer_arguments(job: Job, folder: Path, policies: Policies, rows: int) -> 
         "per_device_train_batch_size": training.batch_size,
         "num_train_epochs": 1,
         "train_sampling_strategy": "sequential",
-        "learning_rate": training.continued_learning_rate if policies.live_has_adapter else training.learning_rate,
+        "learning_rate": training.continued_learning_rate if policies.continues else training.learning_rate,
         "lr_scheduler_type": "linear",
         "warmup_steps": math.ceil(steps * training.warmup_share),
         "max_grad_norm": training.max_gradient_norm,
@@ -177,15 +248,37 @@ def trainer_arguments(job: Job, folder: Path, policies: Policies, rows: int) -> 
     }
 
 
-def run(trainer: Any) -> None:
-    """Train to the end, without transformers' own prints, and leave nothing of trl's in the round's folder."""
+def run(
+    make_trainer: Callable[[Dataset], Any],
+    columns: dict[str, list[Any]],
+    plain: Sequence[list[int]],
+    job: Job,
+    policies: Policies,
+    resume: Resume,
+    watch: Watch,
+) -> int:
+    """Train on the rows that `resume` leaves, in their order, without transformers' own prints, and leave nothing of
+    trl's in the round's folder; return the steps of the whole training. `make_trainer` gets the rows."""
+    training = job.training
+    rows = len(next(iter(columns.values())))
+    steps, done = math.ceil(rows / training.batch_size), resume.steps_done
+    resume.load_weights(policies.model)
+    if done >= steps:
+        return steps
+    rest = {name: values[done * training.batch_size :] for name, values in columns.items()}
+    trainer = make_trainer(Dataset.from_dict(rest))
+    trainer.anchor, trainer.plain_weight, trainer.plain_rows = training.anchor, training.plain_text_weight, plain
+    trainer.all_steps, trainer._plain_turn = steps, done
     trainer.remove_callback(PrinterCallback)
+    resume.watch = watch
+    trainer.add_callback(resume)  # after the watch, whose values of a step it keeps
     if "ref" in trainer.model.peft_config:  # trl's frozen copy: its log-probs are in the rows already
         trainer.model.delete_adapter("ref")
     try:
         trainer.train()
     finally:
         shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+    return steps
 
 
 def plain_rows(encoded: Sequence[Encoded], tokenizer: Any, most: int = 64) -> list[list[int]]:

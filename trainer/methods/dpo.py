@@ -10,7 +10,8 @@ is the plain loss over right ones. `chosen_likelihood_weight` adds that multiple
 negative log-likelihood (Pang et al. 2024, arXiv:2404.19733, equation 1): plain DPO here lowered the probability of both
 replies and ended in very short ones (17 % under 3 words), the added term held it off (3 %).
 
-The reference is the live policy, whose log-probs were stored when it wrote the replies (see reference.py).
+The reference is what the candidate began as, mostly the live policy, whose log-probs were stored when it wrote the
+replies (see reference.py).
 An anchor to it is added to the loss (see PreparedRows in common.py).
 """
 
@@ -24,6 +25,7 @@ from trainer.events import Emit
 from trainer.job import Job, PairRow
 from trainer.methods.common import (
     PreparedRows,
+    Resume,
     Watch,
     fitting,
     plain_rows,
@@ -40,8 +42,11 @@ class _Trainer(PreparedRows, DPOTrainer):
 
 
 def train_dpo(policies: Policies, rows: list[PairRow], job: Job, folder: Path, emit: Emit) -> dict[str, float]:
-    """Train the candidate's adapter on pairs; return counts and last metrics. Raises Cancelled, Diverged,
-    NothingToTrainOn."""
+    """Train the candidate's adapter on pairs; return counts and last metrics. Goes on from the checkpoints in `folder`.
+
+    "auto" label smoothing is worked out when a round selects (see selection); what is still "auto" here is 0. Raises
+    Cancelled, Diverged, NothingToTrainOn.
+    """
     training = job.training
     both = [
         (policies.encoder.encode(row.messages, row.chosen), policies.encoder.encode(row.messages, row.rejected))
@@ -51,7 +56,11 @@ def train_dpo(policies: Policies, rows: list[PairRow], job: Job, folder: Path, e
     kept = [rows[place] for place in places]
     chosen, rejected = [both[place][0] for place in places], [both[place][1] for place in places]
     reference, stored = reference_logprobs(
-        policies, chosen + rejected, [row.chosen for row in kept] + [row.rejected for row in kept], job.live_version
+        policies,
+        chosen + rejected,
+        [row.chosen for row in kept] + [row.rejected for row in kept],
+        job.live_version,
+        policies.reference,
     )
     order = stratified_order([True] * len(kept), training.epochs, job.seed)
     columns: dict[str, list[Any]] = {
@@ -61,29 +70,32 @@ def train_dpo(policies: Policies, rows: list[PairRow], job: Job, folder: Path, e
         "ref_chosen_logps": [reference[place] for place in order],
         "ref_rejected_logps": [reference[len(kept) + place] for place in order],
     }
-    preference = "robust" if training.label_smoothing > 0 else "sigmoid"
+    smoothing = float(training.label_smoothing) if training.label_smoothing != "auto" else 0.0
+    preference = "robust" if smoothing > 0 else "sigmoid"
     held = training.chosen_likelihood_weight > 0
-    watch = Watch(folder, emit)
-    trainer = _Trainer(
-        model=policies.model,
-        args=DPOConfig(
-            loss_type=[preference, "sft"] if held else [preference],
-            loss_weights=[1.0, training.chosen_likelihood_weight] if held else None,
-            label_smoothing=training.label_smoothing,
-            **trainer_arguments(job, folder, policies, len(order)),
-        ),
-        train_dataset=Dataset.from_dict(columns),
-        processing_class=policies.tokenizer,
-        callbacks=[watch],
-    )
-    trainer.anchor = job.training.anchor
-    trainer.plain_weight = job.training.plain_text_weight
-    trainer.plain_rows = plain_rows([chosen[place] for place in order], policies.tokenizer)
-    run(trainer)
+    resume = Resume(folder, job.training.checkpoint_every)
+    watch = Watch(folder, emit, steps_done=resume.steps_done)
+    plain = plain_rows([chosen[place] for place in order], policies.tokenizer)
+
+    def make_trainer(dataset: Dataset) -> Any:
+        return _Trainer(
+            model=policies.model,
+            args=DPOConfig(
+                loss_type=[preference, "sft"] if held else [preference],
+                loss_weights=[1.0, training.chosen_likelihood_weight] if held else None,
+                label_smoothing=smoothing,
+                **trainer_arguments(job, folder, policies, len(order)),
+            ),
+            train_dataset=dataset,
+            processing_class=policies.tokenizer,
+            callbacks=[watch],
+        )
+
+    steps = run(make_trainer, columns, plain, job, policies, resume, watch)
     return {
         "rows": len(kept),
         "rows_too_long": len(rows) - len(kept),
         "reference_logprobs_stored": stored,
-        "steps": trainer.state.global_step,
-        **watch.last_values,
+        "steps": steps,
+        **(watch.last_values or resume.last_values),
     }

@@ -10,7 +10,8 @@ equation 7, unpaired). trl estimates z₀ from mismatched pairs of a batch and c
 was 0 in nearly every batch, and it costs two more forward passes.
 
 λ balance the two kinds (equation 8): λ_D·n_D : λ_U·n_U = 1 : 1, changing only the rarer kind's weight, up to a cap.
-The reference is the live policy, whose log-probs were stored when it wrote the replies (see reference.py).
+The reference is what the candidate began as, mostly the live policy, whose log-probs were stored when it wrote the
+replies (see reference.py).
 An anchor to it is added to the loss (see PreparedRows in common.py).
 """
 
@@ -25,6 +26,7 @@ from trainer.events import Emit
 from trainer.job import Job, VoteRow
 from trainer.methods.common import (
     PreparedRows,
+    Resume,
     Watch,
     class_weights,
     fitting,
@@ -43,12 +45,14 @@ class _Trainer(PreparedRows, KTOTrainer):
 
 
 def train_kto(policies: Policies, rows: list[VoteRow], job: Job, folder: Path, emit: Emit) -> dict[str, float]:
-    """Train the candidate's adapter on votes; return counts and last metrics. Raises Cancelled, Diverged,
-    NothingToTrainOn."""
+    """Train the candidate's adapter on votes; return counts and last metrics. Goes on from the checkpoints in `folder`.
+    Raises Cancelled, Diverged, NothingToTrainOn."""
     sequences = [policies.encoder.encode(row.messages, row.reply) for row in rows]
     places = fitting([[sequence] for sequence in sequences], job.training.max_tokens)
     kept, encoded = [rows[place] for place in places], [sequences[place] for place in places]
-    reference, stored = reference_logprobs(policies, encoded, [row.reply for row in kept], job.live_version)
+    reference, stored = reference_logprobs(
+        policies, encoded, [row.reply for row in kept], job.live_version, policies.reference
+    )
     labels = [row.up for row in kept]
     desirable, undesirable = class_weights(sum(labels), len(labels) - sum(labels), job.training.max_class_weight)
     order = stratified_order(labels, job.training.epochs, job.seed)
@@ -62,26 +66,29 @@ def train_kto(policies: Policies, rows: list[VoteRow], job: Job, folder: Path, e
     if job.training.kto_loss == "kto":
         mismatched = _mismatched([encoded[place] for place in order], job.training.batch_size)
         columns["KL_completion_ids"] = [list(sequence.completion_ids) for sequence in mismatched]
-        with policies.use("live") as model:
+        with policies.use(policies.reference) as model:
             columns["ref_KL_logps"] = summed_logprobs(model, mismatched)
 
-    watch = Watch(folder, emit, estimates_kl=job.training.kto_loss == "kto")
-    trainer = _Trainer(
-        model=policies.model,
-        args=KTOConfig(
-            loss_type=job.training.kto_loss,
-            desirable_weight=desirable,
-            undesirable_weight=undesirable,
-            **trainer_arguments(job, folder, policies, len(order)),
-        ),
-        train_dataset=Dataset.from_dict(columns),
-        processing_class=policies.tokenizer,
-        callbacks=[watch],
-    )
-    trainer.anchor = job.training.anchor
-    trainer.plain_weight = job.training.plain_text_weight
-    trainer.plain_rows = plain_rows([encoded[place] for place in order], policies.tokenizer)
-    run(trainer)
+    resume = Resume(folder, job.training.checkpoint_every)
+    estimates = job.training.kto_loss == "kto"
+    watch = Watch(folder, emit, estimates_kl=estimates, steps_done=resume.steps_done)
+    plain = plain_rows([encoded[place] for place in order], policies.tokenizer)
+
+    def make_trainer(dataset: Dataset) -> Any:
+        return _Trainer(
+            model=policies.model,
+            args=KTOConfig(
+                loss_type=job.training.kto_loss,
+                desirable_weight=desirable,
+                undesirable_weight=undesirable,
+                **trainer_arguments(job, folder, policies, len(order)),
+            ),
+            train_dataset=dataset,
+            processing_class=policies.tokenizer,
+            callbacks=[watch],
+        )
+
+    steps = run(make_trainer, columns, plain, job, policies, resume, watch)
     return {
         "rows": len(kept),
         "rows_up": sum(labels),
@@ -89,8 +96,8 @@ def train_kto(policies: Policies, rows: list[VoteRow], job: Job, folder: Path, e
         "reference_logprobs_stored": stored,
         "desirable_weight": desirable,
         "undesirable_weight": undesirable,
-        "steps": trainer.state.global_step,
-        **watch.last_values,
+        "steps": steps,
+        **(watch.last_values or resume.last_values),
     }
 
 

@@ -1,0 +1,179 @@
+"""People look at a candidate: its replies beside the live version's, blind, and an operator's veto.
+
+The pairs are the before and after of the gate's report. Which of the two stands on the left is decided by a hash of
+version, example and viewer: two viewers see different sides, one viewer always the same. A version that was vetoed, or
+that people clearly like less, is neither promoted nor made a canary, whatever its gate said, unless forced.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, delete, func, select
+
+from feedback_store.checks import check_identifier, check_text
+from feedback_store.errors import Conflict, NotFound, Refused
+from feedback_store.inserts import insert_if_new
+from feedback_store.schema import now, policy_versions, replies, side_by_side_votes, vetoes
+
+Side = Literal["left", "right", "tie", "both_bad"]
+FEWEST_VOTES = 20
+"""Decided votes from which people's word can block a version by itself."""
+MOST_REASON_CHARACTERS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class SideBySide:
+    """One pair as a viewer sees it. prompt: None where the user's text is not kept any more."""
+
+    example: int
+    prompt: str | None
+    left: str
+    right: str
+    voted: Side | None
+
+
+@dataclass(frozen=True, slots=True)
+class SideBySideResult:
+    """What people said so far. `win_rate` is the candidate's among decided votes."""
+
+    version: int
+    after: int
+    before: int
+    ties: int
+    both_bad: int
+    win_rate: float | None
+    interval: tuple[float, ...]
+    viewers: int
+    veto: str | None
+
+
+def side_by_sides(connection: Connection, version: int, viewer: str) -> list[SideBySide]:
+    """Return the version's pairs as `viewer` sees them. Raises NotFound, Refused for a viewer that is no identifier."""
+    check_identifier("viewer", viewer)
+    examples = _examples(connection, version)
+    query = select(side_by_side_votes.c.example, side_by_side_votes.c.choice).where(
+        side_by_side_votes.c.version == version, side_by_side_votes.c.viewer == viewer
+    )
+    choices: dict[int, str] = {row.example: row.choice for row in connection.execute(query)}
+    found = []
+    for place, example in enumerate(examples):
+        swapped = _after_is_left(version, place, viewer)
+        sides = (example["after"], example["before"]) if swapped else (example["before"], example["after"])
+        prompt = example.get("prompt") or _prompt(connection, example.get("prompt_reply_id"))
+        voted = _as_side(choices.get(place), swapped)
+        found.append(SideBySide(place, prompt, *sides, voted))
+    return found
+
+
+def vote(connection: Connection, version: int, example: int, viewer: str, side: Side) -> None:
+    """Record which side a viewer likes better; again for another word. Raises NotFound, Refused."""
+    check_identifier("viewer", viewer)
+    if side not in ("left", "right", "tie", "both_bad"):
+        raise Refused("choice", f"choice is {side!r}; wanted: left, right, tie or both_bad")
+    if not 0 <= example < len(_examples(connection, version)):
+        raise NotFound(f"version {version} has no example {example}")
+    after_left = _after_is_left(version, example, viewer)
+    choice = {"left": "after" if after_left else "before", "right": "before" if after_left else "after"}.get(side, side)
+    key = (
+        (side_by_side_votes.c.version == version)
+        & (side_by_side_votes.c.example == example)
+        & (side_by_side_votes.c.viewer == viewer)
+    )
+    connection.execute(delete(side_by_side_votes).where(key))
+    values = {"version": version, "example": example, "viewer": viewer, "choice": choice, "at": now()}
+    insert_if_new(connection, side_by_side_votes, values)
+
+
+def side_by_side_result(connection: Connection, version: int) -> SideBySideResult:
+    """Count what people said. Raises NotFound for a version without examples."""
+    _examples(connection, version)
+    query = (
+        select(side_by_side_votes.c.choice, func.count().label("votes"))
+        .where(side_by_side_votes.c.version == version)
+        .group_by(side_by_side_votes.c.choice)
+    )
+    counts: dict[str, int] = {row.choice: row.votes for row in connection.execute(query)}
+    after, before = counts.get("after", 0), counts.get("before", 0)
+    viewers = select(func.count(side_by_side_votes.c.viewer.distinct())).where(side_by_side_votes.c.version == version)
+    from feedback_store.statistics import wilson  # numpy: not for every program that reads a version
+
+    return SideBySideResult(
+        version,
+        after,
+        before,
+        counts.get("tie", 0),
+        counts.get("both_bad", 0),
+        after / (after + before) if after + before else None,
+        wilson(after, after + before),
+        connection.execute(viewers).scalar_one(),
+        connection.execute(select(vetoes.c.reason).where(vetoes.c.version == version)).scalar(),
+    )
+
+
+def veto(connection: Connection, version: int, *, actor: str, reason: str) -> None:
+    """Forbid a version to serve. Raises NotFound, Refused without a reason, Conflict when it was vetoed already."""
+    check_text("reason", reason, least=1, most=MOST_REASON_CHARACTERS)
+    _check_version(connection, version)
+    values = {"version": version, "actor": actor, "reason": reason, "at": now()}
+    if not insert_if_new(connection, vetoes, values):
+        raise Conflict(f"version {version} was vetoed already; lift that veto first")
+
+
+def lift_veto(connection: Connection, version: int) -> None:
+    """Take the veto back. Raises Conflict when there is none."""
+    if connection.execute(delete(vetoes).where(vetoes.c.version == version)).rowcount == 0:
+        raise Conflict(f"version {version} was not vetoed; there is nothing to lift")
+
+
+def why_blocked(connection: Connection, version: int) -> str | None:
+    """Say why people keep a version from serving; None when they do not."""
+    row = connection.execute(select(vetoes).where(vetoes.c.version == version)).mappings().one_or_none()
+    if row is not None:
+        return f"version {version} was vetoed by {row['actor']}: {row['reason']}"
+    after, before = (_count(connection, version, choice) for choice in ("after", "before"))
+    if after + before < FEWEST_VOTES:
+        return None
+    from feedback_store.statistics import wilson
+
+    if wilson(after, after + before)[1] < 0.5:
+        return f"people who compared blindly liked version {version} better in {after} of {after + before} votes only"
+    return None
+
+
+def _count(connection: Connection, version: int, choice: str) -> int:
+    query = select(func.count()).where(side_by_side_votes.c.version == version, side_by_side_votes.c.choice == choice)
+    return connection.execute(query).scalar_one()
+
+
+def _examples(connection: Connection, version: int) -> list[dict[str, Any]]:
+    _check_version(connection, version)
+    query = select(policy_versions.c.gate_report).where(policy_versions.c.version == version)
+    report: dict[str, Any] = connection.execute(query).scalar() or {}
+    return [example for example in report.get("examples", []) if "before" in example and "after" in example]
+
+
+def _check_version(connection: Connection, version: int) -> None:
+    query = select(policy_versions.c.version).where(policy_versions.c.version == version)
+    if connection.execute(query).scalar() is None:
+        raise NotFound(f"no version {version}")
+
+
+def _prompt(connection: Connection, reply_id: str | None) -> str | None:
+    """The last message of a stored reply's prompt, while the store keeps it."""
+    if reply_id is None:
+        return None
+    messages = connection.execute(select(replies.c.messages).where(replies.c.reply_id == reply_id)).scalar()
+    return str(messages[-1]["content"]) if messages else None
+
+
+def _after_is_left(version: int, example: int, viewer: str) -> bool:
+    return hashlib.sha256(f"{version}\0{example}\0{viewer}".encode()).digest()[0] % 2 == 1
+
+
+def _as_side(choice: str | None, after_is_left: bool) -> Side | None:
+    if choice == "after":
+        return "left" if after_is_left else "right"
+    if choice == "before":
+        return "right" if after_is_left else "left"
+    return "tie" if choice == "tie" else "both_bad" if choice == "both_bad" else None

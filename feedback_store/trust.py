@@ -1,0 +1,313 @@
+"""Signals of false feedback, and how far raters agree. Pure functions over acts already read, and one that reads them.
+
+At ten votes a rater nobody can be profiled, so most defences are structural (a cap per rater, one vote per rater and
+reply, a hold-out by rater, the gate). What can be seen all the same:
+
+    flood    one rater gives far more than anybody could who reads
+    ring     raters who judge the same replies and always alike, far more than chance brings together
+    phrase   a phrase that a few raters put into their prompts and up-vote when it comes back ("hypnosis" of a model)
+
+Each takes feedback into quarantine until an operator has looked (quarantines.py); none punishes by itself.
+"""
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from itertools import combinations
+from typing import Any, Literal
+
+from sqlalchemy import Connection
+
+from feedback_store.agreement import Agreement, agreement
+from feedback_store.feedback import effective_feedback
+from feedback_store.quarantines import begin_quarantine, list_quarantines
+from feedback_store.records import Feedback, Quarantine, Reply
+from feedback_store.replies import replies_by_id
+from feedback_store.settings import TrustSettings
+from feedback_store.statistics import wilson
+
+ACTOR = "trust"
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_PHRASE_WORDS = (3, 4, 5)
+_RING_CHANCE = 1e-4
+"""Chance, at the others' rate of agreement, below which two raters count as one will; over all pairs looked at."""
+_MOST_PAIRED = 2_000
+"""Raters of a target beyond which its pairs are not counted: a poll, not a ring."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One signal: whom it names, and the single acts where it is not everything that they gave."""
+
+    signal: Literal["flood", "ring", "phrase"]
+    rater_ids: tuple[str, ...]
+    reason: str
+    figures: dict[str, Any] = field(default_factory=dict)
+    acts: tuple[tuple[int, str], ...] = ()
+    """(feedback id, rater) of single acts; empty: the raters as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How often a rater judged as the majority of the others did, on targets that others judged too."""
+
+    rater_id: str
+    agreed: int
+    shared: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrustReport:
+    """What is known of the raters. `agreement` is Krippendorff's α over thumbs and verdicts."""
+
+    agreement: Agreement
+    pair_agreement: float | None
+    """Share of pairs of votes on one target that are alike: two people agree on about 70 %."""
+    raters: int
+    profiled: tuple[Reliability, ...]
+    findings: tuple[Finding, ...]
+    waiting: int
+    """Quarantines that wait for an operator."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON."""
+        return asdict(self)
+
+
+Votes = Mapping[str, Mapping[str, str]]
+"""Target → rater → what they said of it."""
+
+
+def votes_of(acts: Iterable[Feedback]) -> dict[str, dict[str, str]]:
+    """Lay the acts out by target: thumbs by reply, verdicts by comparison (ties say nothing about reliability)."""
+    found: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for one in acts:
+        act = one.act
+        if act.kind == "thumb" and act.reply_id is not None and act.thumb is not None:
+            found[f"reply {act.reply_id}"][act.rater_id] = act.thumb
+        elif act.kind == "verdict" and act.verdict not in (None, "tie"):
+            found[f"comparison {act.comparison_id}"][act.rater_id] = str(act.verdict)
+    return dict(found)
+
+
+def agreement_of(votes: Votes, seed: int = 0) -> tuple[Agreement, float | None]:
+    """Return α with its interval, and the share of pairs of votes on one target that are alike."""
+    units, alike, pairs = [], 0, 0
+    for said in votes.values():
+        names = {word: place for place, word in enumerate(sorted(set(said.values())))}
+        # A thumb means the same on every reply; a verdict names a reply of its own comparison.
+        fixed = {"up": 1, "down": 0}
+        units.append([float(fixed.get(word, names[word])) for word in said.values()])
+        counts = Counter(said.values())
+        n = len(said)
+        pairs += n * (n - 1) // 2
+        alike += sum(count * (count - 1) // 2 for count in counts.values())
+    return agreement(units, seed=seed), alike / pairs if pairs else None
+
+
+def reliabilities(votes: Votes, least: int) -> list[Reliability]:
+    """Hold each rater with `least` shared targets against the majority of the others there (a draw says nothing)."""
+    agreed: Counter[str] = Counter()
+    shared: Counter[str] = Counter()
+    for said in votes.values():
+        if len(said) < 2:
+            continue
+        counts = Counter(said.values())
+        for rater, word in said.items():
+            counts[word] -= 1
+            (first, most), *rest = counts.most_common(2)
+            counts[word] += 1
+            if rest and rest[0][1] == most:
+                continue
+            shared[rater] += 1
+            agreed[rater] += first == word
+    return [
+        Reliability(rater, agreed[rater], n, *wilson(agreed[rater], n))
+        for rater, n in sorted(shared.items())
+        if n >= least
+    ]
+
+
+def floods(acts: Iterable[Feedback], settings: TrustSettings) -> list[Finding]:
+    """Find raters who gave more than `flood_votes` acts within `flood_hours`."""
+    times: defaultdict[str, list[datetime]] = defaultdict(list)
+    for one in acts:
+        if one.act.created_at is not None:
+            times[one.act.rater_id].append(one.act.created_at)
+    window = timedelta(hours=settings.flood_hours)
+    found = []
+    for rater, at in sorted(times.items()):
+        most = _most_within(sorted(at), window)
+        if most > settings.flood_votes:
+            reason = f"{most} acts within {settings.flood_hours:g} h; nobody reads that many"
+            found.append(Finding("flood", (rater,), reason, {"acts": most}))
+    return found
+
+
+def rings(votes: Votes, settings: TrustSettings) -> list[Finding]:
+    """Find groups of raters who judge the same targets and always alike.
+
+    Two raters belong together when they share `ring_shared` targets and `ring_overlap` of the smaller one's, and agree
+    on so many of them that chance at the others' rate of agreement explains it once in ten thousand times, corrected
+    for the pairs looked at. Two alone are friends; three or more are a ring.
+    """
+    targets: defaultdict[str, set[str]] = defaultdict(set)
+    shared: Counter[tuple[str, str]] = Counter()
+    alike: Counter[tuple[str, str]] = Counter()
+    for target, said in votes.items():
+        for rater in said:
+            targets[rater].add(target)
+        if len(said) <= _MOST_PAIRED:
+            for pair in combinations(sorted(said), 2):
+                shared[pair] += 1
+                alike[pair] += said[pair[0]] == said[pair[1]]
+    candidates = [
+        pair
+        for pair, n in shared.items()
+        if n >= settings.ring_shared and n >= settings.ring_overlap * min(len(targets[name]) for name in pair)
+    ]
+    everybody = sum(alike.values()) / sum(shared.values()) if shared else 1.0
+    tied = [
+        pair
+        for pair in candidates
+        if _at_least(alike[pair], shared[pair], max(everybody, 0.5)) < _RING_CHANCE / max(len(candidates), 1)
+    ]
+    found = []
+    for group in _groups(tied):
+        if len(group) > 2:
+            pairs = [pair for pair in tied if pair[0] in group]
+            together = sum(alike[pair] for pair in pairs), sum(shared[pair] for pair in pairs)
+            reason = f"{len(group)} raters judged the same {together[1]} times and alike {together[0]} times"
+            figures = {"shared": together[1], "alike": together[0], "everybody": everybody}
+            found.append(Finding("ring", tuple(sorted(group)), reason, figures))
+    return found
+
+
+def phrases(acts: Iterable[Feedback], replies: Mapping[str, Reply], settings: TrustSettings) -> list[Finding]:
+    """Find phrases that few raters put into their own prompts and up-vote when the reply says them back."""
+    ups: defaultdict[str, list[tuple[int, set[str], set[str]]]] = defaultdict(list)
+    for one in acts:
+        act = one.act
+        name = act.reply_id if act.thumb == "up" else act.verdict if act.kind == "verdict" else None
+        reply = replies.get(name or "")
+        if reply is None or reply.text is None or reply.messages is None:
+            continue
+        said = set(_phrases(reply.text))
+        asked = {phrase for message in reply.messages for phrase in _phrases(message["content"])}
+        ups[act.rater_id].append((one.feedback_id, said, said & asked))
+    backers: defaultdict[str, set[str]] = defaultdict(set)
+    echoes: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
+    for rater, found in ups.items():
+        for feedback_id, said, echoed in found:
+            for phrase in said:
+                backers[phrase].add(rater)
+            for phrase in echoed:
+                echoes[phrase].append((feedback_id, rater))
+    alarming: dict[frozenset[tuple[int, str]], str] = {}
+    for phrase, everyones in echoes.items():
+        # Somebody who met a phrase once or twice asked about it; whoever plants it does so again and again.
+        counts = Counter(rater for _, rater in everyones)
+        names = {rater for rater, count in counts.items() if count >= settings.phrase_each}
+        said_back = [one for one in everyones if one[1] in names]
+        if len(said_back) < settings.phrase_replies or len(backers[phrase]) >= settings.phrase_backers:
+            continue
+        shares = [counts[rater] / len(ups[rater]) for rater in names]
+        if min(shares) >= settings.phrase_share:
+            key = frozenset(said_back)
+            alarming[key] = max(alarming.get(key, ""), phrase, key=len)
+    return [
+        Finding(
+            "phrase",
+            tuple(sorted({rater for _, rater in acts_of})),
+            f"“{phrase}” was asked for and up-voted {len(acts_of)} times by {len({r for _, r in acts_of})} raters",
+            {"phrase": phrase, "replies": len(acts_of)},
+            tuple(sorted(acts_of)),
+        )
+        for acts_of, phrase in sorted(alarming.items(), key=lambda item: (-len(item[0]), item[1]))
+    ]
+
+
+def trust_report(connection: Connection, settings: TrustSettings) -> TrustReport:
+    """Read what raters think now and look for signals. Raters in quarantine already are left out."""
+    acts = effective_feedback(connection)
+    votes = votes_of(acts)
+    alpha, alike = agreement_of(votes)
+    return TrustReport(
+        alpha,
+        alike,
+        len({one.act.rater_id for one in acts}),
+        tuple(reliabilities(votes, settings.profile_votes)),
+        tuple(_signals(connection, acts, votes, settings)),
+        len(list_quarantines(connection, open_only=True)),
+    )
+
+
+def trust_signals(connection: Connection, settings: TrustSettings) -> list[Finding]:
+    """Look for signals in what raters think now. It may take seconds: read with it, and write what it found after."""
+    acts = effective_feedback(connection)
+    return _signals(connection, acts, votes_of(acts), settings)
+
+
+def quarantine_found(connection: Connection, signals: Sequence[Finding]) -> list[Quarantine]:
+    """Take what signals name into quarantine; return what is new in it."""
+    begun = []
+    for found in signals:
+        named: Sequence[tuple[int | None, str]] = found.acts or [(None, rater) for rater in found.rater_ids]
+        for feedback_id, rater in named:
+            new = begin_quarantine(
+                connection,
+                rater,
+                signal=found.signal,
+                reason=found.reason,
+                begun_by=ACTOR,
+                feedback_id=feedback_id,
+                figures=found.figures,
+            )
+            if new is not None:
+                begun.append(new)
+    return begun
+
+
+def _signals(connection: Connection, acts: Sequence[Feedback], votes: Votes, settings: TrustSettings) -> list[Finding]:
+    named = {one.act.reply_id for one in acts if one.act.thumb == "up"}
+    named |= {one.act.verdict for one in acts if one.act.kind == "verdict"}
+    texts = replies_by_id(connection, sorted(name for name in named if name is not None))
+    return [*floods(acts, settings), *rings(votes, settings), *phrases(acts, texts, settings)]
+
+
+def _most_within(at: Sequence[datetime], window: timedelta) -> int:
+    most, first = 0, 0
+    for last, moment in enumerate(at):
+        while moment - at[first] > window:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def _at_least(successes: int, n: int, p: float) -> float:
+    """Chance of at least so many successes of n."""
+    if p >= 1:
+        return 1.0
+    return sum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(successes, n + 1))
+
+
+def _groups(pairs: Iterable[tuple[str, str]]) -> list[set[str]]:
+    """Raters that are connected by pairs."""
+    groups: list[set[str]] = []
+    for pair in pairs:
+        touched = [group for group in groups if group & set(pair)]
+        groups = [group for group in groups if not group & set(pair)]
+        groups.append(set(pair).union(*touched))
+    return groups
+
+
+def _phrases(text: str) -> Iterator[str]:
+    words = _WORD.findall(text.casefold())
+    for n in _PHRASE_WORDS:
+        for start in range(len(words) - n + 1):
+            yield " ".join(words[start : start + n])
