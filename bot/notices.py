@@ -1,4 +1,5 @@
-"""What operators are told without asking: a round passed, was rejected or failed; a version went live or was taken back.
+"""What operators are told without asking: a round passed, was rejected or failed; a version went live or was taken
+back.
 
 The server is asked every so often (rounds take minutes; a stream would be one more connection to keep alive). What was
 told is noted in the bot's file after it was told, so a restart forgets nothing and repeats at most one message. A bot
