@@ -1,12 +1,13 @@
 """The command `thumbwise`. Its modules import only click and rich at first; what is heavy is imported by who needs it.
 
-`up`, `serve`, `train`, `config`, `doctor` and `demo` work here; every other command speaks HTTP to a running server, so
+`up`, `serve`, `train`, `bot`, `config`, `doctor` and `demo` work here; every other command speaks HTTP to a running server, so
 that what a person can do by hand, a program can do too.
 """
 
 import click
 
 import thumbwise
+from thumbwise.cli.bots import bot_group
 from thumbwise.cli.chatting import chat
 from thumbwise.cli.checking import config, doctor
 from thumbwise.cli.demonstrating import demo
@@ -27,6 +28,6 @@ def main() -> None:
 
 
 for command in (
-    up, serve, train, chat, round_group, version_group, readiness, feedback, demo, config, doctor,
+    up, serve, train, chat, round_group, version_group, readiness, feedback, bot_group, demo, config, doctor,
 ):  # fmt: skip
     main.add_command(command)
