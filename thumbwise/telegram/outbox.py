@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Send = Callable[[], Awaitable[T]]
+MakeEdit = Callable[[], Awaitable[Callable[[], Awaitable[object]]]]
+"""Looks up how things stand and returns the edit that shows it."""
 GROUP_LIMIT, GROUP_WINDOW_S = 20, 60.0
 GROUP_ROOM = 12
 """Sends of a group's minute that edits on the way may use up; the rest is for what must arrive."""
@@ -117,10 +119,10 @@ class LatestEdits:
     def __init__(self, outbox: Outbox, every_s: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._outbox, self._every_s, self._clock = outbox, every_s, clock
         self._edited_at: OrderedDict[tuple[int, int], float] = OrderedDict()
-        self._waiting: dict[tuple[int, int], Callable[[], Send[object] | Awaitable[Send[object]]]] = {}
+        self._waiting: dict[tuple[int, int], MakeEdit] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def edit(self, chat: int, message: int, make: Callable[[], Awaitable[Send[object]]]) -> None:
+    async def edit(self, chat: int, message: int, make: MakeEdit) -> None:
         """Edit now, or soon if this message was edited just now. `make` is called then: it sees the newest state."""
         key = (chat, message)
         if key in self._waiting:
@@ -138,9 +140,9 @@ class LatestEdits:
     async def _later(self, key: tuple[int, int], wait_s: float) -> None:
         await asyncio.sleep(wait_s)
         make = self._waiting.pop(key)
-        await self._edit(key, make)  # type: ignore[arg-type]
+        await self._edit(key, make)
 
-    async def _edit(self, key: tuple[int, int], make: Callable[[], Awaitable[Send[object]]]) -> None:
+    async def _edit(self, key: tuple[int, int], make: MakeEdit) -> None:
         self._edited_at[key] = self._clock()
         self._edited_at.move_to_end(key)
         while len(self._edited_at) > MOST_CHATS:

@@ -47,7 +47,5 @@ CURRENT: ContextVar[Work | None] = ContextVar("thumbwise_work", default=None)
 
 def work_of(update: Update) -> Work:
     """Return the work on an update."""
-    current = CURRENT.get()
-    return (
-        current if current is not None and current.event == str(update.update_id) else LooseWork(str(update.update_id))
-    )
+    current, event = CURRENT.get(), str(update.update_id)
+    return current if current is not None and current.event == event else LooseWork(event)
