@@ -1,4 +1,4 @@
-"""What only the operator's own bot does in a chat: admin commands with confirmation, and news of rounds and versions."""
+"""What only our own bot does in a chat: admin commands with confirmation, and news of rounds and versions."""
 
 import asyncio
 import logging
@@ -6,10 +6,11 @@ from typing import Any
 
 from telegram import Bot, Update, User
 from telegram.error import TelegramError
-from telegram.ext import Application, CallbackContext, CommandHandler, filters
+from telegram.ext import CallbackContext, CommandHandler, filters
 
 from bot.admin import COMMANDS, AdminDesk
 from bot.notices import Notice, NoticeBoard
+from bot.telegram.dispatch import AnyApplication
 from thumbwise.rating.buttons import Act, Button
 from thumbwise.rating.texts import Texts, languages, texts_for
 from thumbwise.telegram import TelegramRating
@@ -25,9 +26,7 @@ MENU_LANGUAGES = {"zh_Hans": "zh"}
 """Catalogue → the code that Telegram's menus know it by; others are named alike."""
 
 
-def add_admin_commands(
-    application: Application[Any, Any, Any, Any, Any, Any], rating: TelegramRating, desk: AdminDesk
-) -> None:
+def add_admin_commands(application: AnyApplication, rating: TelegramRating, desk: AdminDesk) -> None:
     """Add /align, /versions, /promote and /rollback, and the presses that confirm them."""
     parts = rating.parts
 

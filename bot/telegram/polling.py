@@ -21,6 +21,9 @@ BATCH = 100
 LONGEST_PAUSE_S = 30.0
 
 
+REVOKED = "telegram refused the bot's token: was it revoked? Set THUMBWISE_TELEGRAM_TOKEN to the right one"
+
+
 class TokenRefused(RuntimeError):
     """Telegram does not know the bot's token (any more)."""
 
@@ -39,9 +42,7 @@ async def poll(bot: Bot, inbox: Inbox, dispatcher: Dispatcher) -> None:
             updates = await _ask(bot, offset)
             new = await inbox.take(updates)
         except (InvalidToken, EndPointNotFound) as error:
-            raise TokenRefused(
-                "telegram refused the bot's token: was it revoked? Set THUMBWISE_TELEGRAM_TOKEN"
-            ) from error
+            raise TokenRefused(REVOKED) from error
         except Conflict:
             log.error("another process asks for this bot's updates, or a webhook is set: only one may")
             await asyncio.sleep(5.0)

@@ -22,10 +22,10 @@ from bot.admin import AdminDesk
 from bot.book import FileBook
 from bot.notices import Notice, NoticeBoard
 from bot.settings import TelegramSettings
-from bot.telegram.dispatch import Dispatcher
+from bot.telegram.dispatch import AnyApplication, Dispatcher
 from bot.telegram.inbox import Inbox
 from bot.telegram.operating import add_admin_commands, set_menus, tell_operators, watch
-from bot.telegram.polling import TokenRefused, poll
+from bot.telegram.polling import REVOKED, TokenRefused, poll
 from bot.telegram.webhook import PATH, secret_of, webhook_app, webhook_server
 from feedback_store import bot_file
 from feedback_store.store import Store
@@ -99,7 +99,7 @@ def bot_id_of(token: str) -> int:
     return int(number)
 
 
-def _application(bot: TelegramBot) -> Application[Any, Any, Any, Any, Any, Any]:
+def _application(bot: TelegramBot) -> AnyApplication:
     request = HTTPXRequest(connection_pool_size=CONNECTIONS, read_timeout=20.0, connect_timeout=10.0, pool_timeout=20.0)
     builder = Application.builder().token(bot.token).base_url(bot.settings.api_url).request(request)
     # No updater, no job queue: updates come through the inbox.
@@ -116,7 +116,7 @@ def _options(settings: TelegramSettings) -> Options:
     )
 
 
-async def _initialised(application: Application[Any, Any, Any, Any, Any, Any], stopping: asyncio.Event) -> None:
+async def _initialised(application: AnyApplication, stopping: asyncio.Event) -> None:
     """Ask Telegram who we are, patiently while it is away. Raises TokenRefused."""
     pause_s = 0.5
     while not stopping.is_set():
@@ -124,9 +124,7 @@ async def _initialised(application: Application[Any, Any, Any, Any, Any, Any], s
             await application.initialize()
             return
         except InvalidToken as error:
-            raise TokenRefused(
-                "telegram refused the bot's token; set THUMBWISE_TELEGRAM_TOKEN to the right one"
-            ) from error
+            raise TokenRefused(REVOKED) from error
         except TelegramError as error:
             log.warning("telegram cannot be reached cause=%s", type(error).__name__)
         with contextlib.suppress(TimeoutError):
@@ -153,7 +151,7 @@ def _background(bot: TelegramBot, rating: TelegramRating, client: AsyncThumbwise
 
 async def _take_in(
     bot: TelegramBot,
-    application: Application[Any, Any, Any, Any, Any, Any],
+    application: AnyApplication,
     inbox: Inbox,
     dispatcher: Dispatcher,
     stopping: asyncio.Event,
@@ -171,22 +169,20 @@ async def _take_in(
         if taking.done():
             taking.result()
         if refused.done():
-            raise TokenRefused("telegram refused the bot's token: was it revoked? Set THUMBWISE_TELEGRAM_TOKEN")
+            raise TokenRefused(REVOKED)
     finally:
         for task in (taking, refused, stopped):
             task.cancel()
         await asyncio.gather(taking, refused, stopped, return_exceptions=True)
 
 
-async def _be_told(
-    bot: TelegramBot, application: Application[Any, Any, Any, Any, Any, Any], inbox: Inbox, dispatcher: Dispatcher
-) -> None:
+async def _be_told(bot: TelegramBot, application: AnyApplication, inbox: Inbox, dispatcher: Dispatcher) -> None:
     """Listen for posts, tell Telegram where, and serve until cancelled."""
     secret = secret_of(bot.token)
     server = webhook_server(
         webhook_app(inbox, dispatcher, secret), bot.settings.webhook_host, bot.settings.webhook_port
     )
-    serving = asyncio.create_task(server._serve())  # serve() would take the signals, which are ours
+    serving = asyncio.create_task(server.serve())
     try:
         await application.bot.set_webhook(
             f"{str(bot.settings.webhook_url).rstrip('/')}{PATH}", secret_token=secret, allowed_updates=ALLOWED_UPDATES

@@ -4,10 +4,12 @@ The route proves its sender by the secret that was given to Telegram with the ad
 there is nothing to configure. It listens on this machine alone; a proxy with a certificate stands in front of it.
 """
 
+import contextlib
 import hashlib
 import hmac
 import json
 import logging
+from collections.abc import Iterator
 
 import uvicorn
 from starlette.applications import Starlette
@@ -62,9 +64,18 @@ def webhook_app(inbox: Inbox, dispatcher: Dispatcher, secret: str) -> Starlette:
     return Starlette(routes=[Route(PATH, receive, methods=["POST"])])
 
 
+class SignalFreeServer(uvicorn.Server):
+    """A server that leaves the signals to the process it is a part of."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take none."""
+        yield
+
+
 def webhook_server(app: Starlette, host: str, port: int) -> uvicorn.Server:
-    """Return the server; its signals are the process's affair."""
+    """Return the server of the route."""
     config = uvicorn.Config(
         app, host=host, port=port, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False
     )
-    return uvicorn.Server(config)
+    return SignalFreeServer(config)
