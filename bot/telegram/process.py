@@ -54,14 +54,18 @@ def run(bot: TelegramBot) -> None:
     """Run until SIGTERM or Ctrl-C. Raises TokenRefused, and Conflict when another process runs this bot."""
     # Times as timedelta: the library warns of its older form each time it is asked to wait.
     os.environ.setdefault("PTB_TIMEDELTA", "true")
-    asyncio.run(_run(bot))
+
+    async def until_signalled() -> None:
+        stopping = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        await run_until(bot, stopping)
+
+    asyncio.run(until_signalled())
 
 
-async def _run(bot: TelegramBot) -> None:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+async def run_until(bot: TelegramBot, stopping: asyncio.Event) -> None:
+    """Run until `stopping` is set. Raises as `run` does."""
     bot_id = bot_id_of(bot.token)
     folder = bot.data_dir / "bots"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
