@@ -7,6 +7,7 @@ empty translation is shown in English, and tests/rating holds our own languages 
 
 import io
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
@@ -16,6 +17,7 @@ from babel.messages.pofile import read_po, write_po
 ROOT = Path(__file__).parent.parent
 LOCALES = ROOT / "thumbwise" / "rating" / "locales"
 FOLDERS = ("thumbwise/rating", "thumbwise/telegram", "thumbwise/discord", "bot")
+SINCE = datetime(2026, 11, 21, tzinfo=UTC)
 KEYWORDS: dict[str, tuple[int, ...] | None] = {"say": None, "say_many": (1, 2)}
 
 
@@ -43,6 +45,11 @@ def updated(language: str) -> bytes:
     else:
         catalogue = Catalog(locale=language, project="thumbwise", charset="utf-8")
     catalogue.update(template(), no_fuzzy_matching=True)
+    # No dates and no names in the file: git knows both, and the file must come out alike each time.
+    catalogue.header_comment = f"# {catalogue.locale_identifier}: what the bots of Thumbwise say."
+    catalogue.fuzzy = False
+    catalogue.creation_date = catalogue.revision_date = SINCE
+    catalogue.msgid_bugs_address = catalogue.last_translator = catalogue.language_team = "thumbwise"
     written = io.BytesIO()
     write_po(written, catalogue, width=120, ignore_obsolete=True, no_location=True, omit_header=False, sort_output=True)
     return written.getvalue()

@@ -92,6 +92,8 @@ async def run_until(bot: TelegramBot, stopping: asyncio.Event) -> None:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await dispatcher.close(ENDING_S)
+            with contextlib.suppress(TelegramError, TimeoutError):
+                await asyncio.wait_for(rating.parts.edits.close(), ENDING_S)
             log.info("telegram bot has stopped bot=%d", bot_id)
 
 

@@ -213,7 +213,7 @@ def test_consent_is_asked_once_off_by_default_given_revoked_and_in_the_persons_l
     assert site.store.read(recent_replies, 1)[0].text is not None
     mei.says("/consent")
     again = mei.hears(5)[-1]
-    mei.is_answered(mei.presses(again, "不"))
+    mei.is_answered(mei.presses(again, "不同意"))
     mei.says("later")
     mei.hears(6)
     assert site.store.read(recent_replies, 1)[0].text is None

@@ -86,6 +86,7 @@ class Wire:
         self._updates: deque[Json] = deque()
         self._next_update, self._next_message = 1, 1
         self._polls = 0
+        self.closing = False
         self._wake: Callable[[], None] = lambda: None
 
     # What people do
@@ -222,7 +223,7 @@ class Wire:
                     self.condition.notify_all()
                     kinds = {"update_id", *(self.allowed or ())}
                     ready = [update for update in self._updates if set(update) <= kinds][: values.get("limit", 100)]
-                if ready or time.monotonic() >= deadline:
+                if ready or self.closing or time.monotonic() >= deadline:
                     return ready
                 await asyncio.sleep(0.005)
         finally:
@@ -393,7 +394,7 @@ def wire_at_port(wire: Wire) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/bot"
     finally:
-        server.should_exit = True
+        wire.closing = server.should_exit = True
         thread.join(10)
 
 

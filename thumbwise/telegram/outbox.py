@@ -137,6 +137,14 @@ class LatestEdits:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def close(self) -> None:
+        """Make the edits that wait, now."""
+        waiting, self._waiting = self._waiting, {}
+        for task in self._tasks:
+            task.cancel()
+        for key, make in waiting.items():
+            await self._edit(key, make)
+
     async def _later(self, key: tuple[int, int], wait_s: float) -> None:
         await asyncio.sleep(wait_s)
         make = self._waiting.pop(key)

@@ -48,7 +48,7 @@ class Presses:
             return
         texts, message, work = texts_of(query.from_user), query.message, work_of(update)
         if message is None:  # a message of inline mode: we never send any
-            await self._answer(query, texts.say("This key is too old."))
+            await self._answer(query, texts.say("This button is too old."))
             return
         try:
             button = self._parts.signer.read(query.data, message.chat.id, query.from_user.id, work.event)
@@ -88,7 +88,7 @@ class Presses:
             await self._answer(query)
             await self._replace(message, await handler(texts, query.from_user, button))
         else:
-            await self._answer(query, texts.say("This key is too old."))
+            await self._answer(query, texts.say("This button is too old."))
 
     async def _thumb(
         self, reply_id: str, wanted: Thumb | None, query: CallbackQuery, message: Message, work: Work, texts: Texts
@@ -106,7 +106,7 @@ class Presses:
 
     async def _reason(self, button: Button, query: CallbackQuery, message: Message, work: Work, texts: Texts) -> None:
         if (found := reason_of(button)) is None:
-            await self._answer(query, texts.say("This key is too old."))
+            await self._answer(query, texts.say("This button is too old."))
             return
         thumb, reason = found
 
@@ -281,9 +281,9 @@ class Presses:
 
 def _refusal_text(texts: Texts, refusal: ButtonRefused) -> str:
     return {
-        "forged": texts.say("This key is not valid."),
-        "not_yours": texts.say("This key is for somebody else."),
-        "expired": texts.say("This key is too old."),
+        "forged": texts.say("This button is not valid."),
+        "not_yours": texts.say("This button is for somebody else."),
+        "expired": texts.say("This button is too old."),
         "replayed": texts.say("This was done already."),
     }[refusal.reason]
 
