@@ -193,7 +193,7 @@ async def _be_told(bot: TelegramBot, application: AnyApplication, inbox: Inbox, 
         await application.bot.set_webhook(
             f"{str(bot.settings.webhook_url).rstrip('/')}{PATH}", secret_token=secret, allowed_updates=ALLOWED_UPDATES
         )
-        await serving
+        await asyncio.shield(serving)  # cut off, it would leave its sockets open
     finally:
         server.should_exit = True
         await asyncio.gather(serving, return_exceptions=True)

@@ -14,7 +14,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-ShownKind = Literal["reply", "comparison", "correction"]
+ShownKind = Literal["reply", "comparison", "correction", "card"]
+"""correction: our question for a better answer. card: any other message of ours with keys."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,23 @@ class Options:
     ask_consent: bool = True
 
 
+class NewestNumbers:
+    """The newest message number that was seen. Private chats and small groups of a bot are numbered together, from
+    -10^12 down each chat has numbers of its own."""
+
+    def __init__(self) -> None:
+        self._newest: dict[int, int] = {}
+
+    def saw(self, chat: int, message: int) -> None:
+        """Note a message's number."""
+        own = chat if chat <= -(10**12) else 0
+        self._newest[own] = max(message, self._newest.get(own, 0))
+
+    def number(self, chat: int) -> int:
+        """Return the newest number where a chat's messages are counted."""
+        return self._newest.get(chat if chat <= -(10**12) else 0, 0)
+
+
 @dataclass(slots=True)
 class Parts:
     """What the handlers of one bot share."""
@@ -54,6 +71,7 @@ class Parts:
     conversations: Conversations
     outbox: Outbox
     edits: LatestEdits
+    newest: NewestNumbers = field(default_factory=NewestNumbers)
     presses: dict[Act, PressHandler] = field(default_factory=dict)
     """Acts that somebody else handles: the admin's."""
     pair_texts: OrderedDict[str, tuple[str, ...]] = field(default_factory=OrderedDict)

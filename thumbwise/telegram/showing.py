@@ -24,6 +24,8 @@ NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
 GROUP_EDIT_EVERY_S = 3.0
 TYPING_EVERY_S = 4.5
 PLACEHOLDER = "…"
+PROBES = 60
+"""Message numbers that are looked at after a crash: more than a bot sends in the moment it takes to note one."""
 
 
 @dataclass(slots=True)
@@ -41,6 +43,9 @@ class Stage:
     _placeholder: int | None = None
     _drafts: bool = True
     _typed_at: float = field(default=-1e9)
+
+    def __post_init__(self) -> None:
+        self.parts.newest.saw(self.chat.id, self.asked.message_id)
 
     @property
     def every_s(self) -> float:
@@ -93,7 +98,7 @@ class Stage:
             noted = await self.work.step(name)
             if noted is None:
                 below = keyboard if place == len(pieces) - 1 else None
-                last_id = await self._show_part(place, piece, entities, below)
+                last_id = await self._show_part(name, place, piece, entities, below)
                 await self.work.note(name, str(last_id))
             else:
                 last_id = int(noted)
@@ -117,12 +122,14 @@ class Stage:
         name = f"{self.prefix}{step}"
         noted = await self.work.step(name)
         if noted is None:
-            noted = str(await self._show_part(0, text, [], keyboard))
+            noted = str(await self._show_part(name, 0, text, [], keyboard))
             await self.work.note(name, noted)
+            if keyboard is not None:
+                await self.note_shown(int(noted), Shown("card", "", self.parts.marks.person(self.user.id)))
         return int(noted)
 
     async def _show_part(
-        self, place: int, text: str, entities: list[Any], keyboard: InlineKeyboardMarkup | None
+        self, name: str, place: int, text: str, entities: list[Any], keyboard: InlineKeyboardMarkup | None
     ) -> int:
         if place == 0 and self._placeholder is not None:
             message_id = self._placeholder
@@ -140,7 +147,37 @@ class Stage:
                 )
             )
             return message_id
-        return (await self._send(text, entities, keyboard)).message_id
+        return await self._send_once(name, text, entities, keyboard)
+
+    async def _send_once(self, name: str, text: str, entities: list[Any], keyboard: InlineKeyboardMarkup | None) -> int:
+        """Send a message that must not come twice, even if we are killed between its arrival and our note of it.
+
+        The newest message number that we know is noted first. If a former try left only that, the message may be there:
+        it has one of the next numbers, and setting the very keyboard it was sent with is refused as no change. Without
+        keys there is no such test, and such a text (a question, an error) may come twice.
+        """
+        after = await self.work.step(f"{name} sending")
+        if after is not None and keyboard is not None:
+            for message_id in range(int(after) + 1, int(after) + 1 + PROBES):
+                if await self._is_sent(message_id, keyboard):
+                    return message_id
+        await self.work.note(f"{name} sending", str(self.parts.newest.number(self.chat.id)))
+        message = await self._send(text, entities, keyboard)
+        self.parts.newest.saw(self.chat.id, message.message_id)
+        return message.message_id
+
+    async def _is_sent(self, message_id: int, keyboard: InlineKeyboardMarkup) -> bool:
+        """Say whether a message is the one with this keyboard. One that is known to be another is left alone."""
+        if await self.parts.book.shown(self.parts.marks.message(self.chat.id, message_id)) is not None:
+            return False
+        try:
+            await self.parts.outbox.send(
+                self.chat.id,
+                lambda: self.parts.bot.edit_message_reply_markup(self.chat.id, message_id, reply_markup=keyboard),
+            )
+        except BadRequest as error:
+            return "not modified" in error.message.lower()
+        return False
 
     async def _send(self, text: str, entities: list[Any], keyboard: InlineKeyboardMarkup | None) -> Message:
         points_at = None
