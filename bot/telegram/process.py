@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 from telegram.error import InvalidToken, TelegramError
 from telegram.ext import Application
 from telegram.request import HTTPXRequest
@@ -30,6 +31,7 @@ from bot.telegram.webhook import PATH, secret_of, webhook_app, webhook_server
 from feedback_store import bot_file
 from feedback_store.store import Store
 from thumbwise.client import AsyncThumbwise
+from thumbwise.client.asynchronous import DEFAULT_TIMEOUT
 from thumbwise.telegram import ALLOWED_UPDATES, Options, TelegramRating, attach
 
 log = logging.getLogger(__name__)
@@ -71,7 +73,7 @@ async def run_until(bot: TelegramBot, stopping: asyncio.Event) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with contextlib.AsyncExitStack() as parts:
         file = parts.enter_context(bot_file.open_bot_file(folder / f"telegram-{bot_id}.db"))
-        client = await parts.enter_async_context(AsyncThumbwise(bot.server_url, bot.admin_token))
+        client = await parts.enter_async_context(_client(bot))
         application = _application(bot)
         rating = attach(application, client, block=True, options=_options(bot.settings), book=FileBook(file))
         add_admin_commands(application, rating, AdminDesk(client, "telegram", frozenset(bot.settings.admin_ids)))
@@ -110,6 +112,13 @@ def _application(bot: TelegramBot) -> AnyApplication:
     builder = Application.builder().token(bot.token).base_url(bot.settings.api_url).request(request)
     # No updater, no job queue: updates come through the inbox.
     return builder.updater(None).job_queue(None).build()
+
+
+def _client(bot: TelegramBot) -> AsyncThumbwise:
+    """A client with room for many replies under way: a vote must not wait for a connection that a reply holds."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+    http = httpx.AsyncClient(base_url=bot.server_url, timeout=DEFAULT_TIMEOUT, trust_env=False, limits=limits)
+    return AsyncThumbwise(bot.server_url, bot.admin_token, http=http)
 
 
 def _options(settings: TelegramSettings) -> Options:

@@ -2,8 +2,8 @@
 
 httpx logs each address at INFO, and Telegram's holds the bot's token; python-telegram-bot and discord.py log whole
 messages at DEBUG. So this filter, put on the root's handlers, does two things: of the chatty libraries it lets nothing
-below INFO pass, and in every record, exception texts included, it replaces what looks like a token or is one it was
-told of. It is for whoever configures logging: the command does, a plug-in never does it by itself.
+below INFO pass, of those that log updates it keeps the form of a record without its values, and in every record,
+exception texts included, it replaces what looks like a token or is one it was told of. It is for whoever configures logging: the command does, a plug-in never does it by itself.
 """
 
 import logging
@@ -20,6 +20,8 @@ TOKENS = re.compile(
     r"|[A-Za-z0-9_-]{23,30}\.[A-Za-z0-9_-]{6,7}\.[A-Za-z0-9_-]{27,}"  # Discord
     r"|(?<=Bearer )\S+|(?<=Bot )[A-Za-z0-9._-]{20,}"
 )
+MESSAGES = frozenset({"telegram", "discord", "aiogram"})
+"""Libraries whose records may hold an update or an answer at any level: of theirs the form is logged, not the values."""
 STARS = "***"
 
 
@@ -32,8 +34,11 @@ class PrivateLogs(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Redact a record; drop it when it comes from a chatty library and is below INFO."""
-        if record.levelno < logging.INFO and record.name.partition(".")[0] in CHATTY:
+        library = record.name.partition(".")[0]
+        if record.levelno < logging.INFO and library in CHATTY:
             return False
+        if library in MESSAGES and record.args:
+            record.args = ()
         record.msg, record.args = self.redacted(_message_of(record)), ()
         if record.exc_info and record.exc_info[1] is not None:
             record.exc_text = self.redacted("".join(traceback.format_exception(record.exc_info[1])).rstrip())

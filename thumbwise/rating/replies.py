@@ -17,6 +17,7 @@ from thumbwise.client import (
     Overloaded,
     StreamEnd,
     StreamPiece,
+    ThumbwiseError,
     Unavailable,
     Unreachable,
 )
@@ -115,6 +116,11 @@ class ReplyDesk:
 def is_too_long(error: ApiError) -> bool:
     """Say whether the server refused because the conversation does not fit the model."""
     return error.status in (400, 413) and error.code in ("context_length_exceeded", "body_too_large")
+
+
+def passes(error: ThumbwiseError) -> bool:
+    """Say whether an error will be over by itself, so that the same request is worth sending again."""
+    return isinstance(error, Unreachable | Overloaded) or (isinstance(error, ApiError) and error.status >= 500)
 
 
 def trouble(texts: Texts, error: Exception) -> str:

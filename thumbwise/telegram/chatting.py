@@ -19,7 +19,7 @@ from thumbwise.rating.book import Shown
 from thumbwise.rating.cards import Card, comparison_card, consent_card, letter_of
 from thumbwise.rating.conversations import Place
 from thumbwise.rating.plain_text import clean, utf16_length
-from thumbwise.rating.replies import Drawn, trouble
+from thumbwise.rating.replies import Drawn, passes, trouble
 from thumbwise.rating.texts import Texts
 from thumbwise.telegram.formatting import MOST_UNITS
 from thumbwise.telegram.parts import Parts, is_shared, place_of, texts_of
@@ -122,8 +122,10 @@ class Chatting:
         except Forbidden:
             said = texts.say("A better answer is your own words, which I may keep only if you agree: /consent")
         except ThumbwiseError as error:
-            stage.work.put_off(error)
-            return
+            if passes(error):
+                stage.work.put_off(error)
+                return
+            said = trouble(texts, error)
         await stage.say(said)
 
     async def ask_correction(self, stage: Stage, reply_id: str, prompt: Callable[[str], Awaitable[Message]]) -> None:

@@ -155,7 +155,11 @@ class LatestEdits:
         self._edited_at.move_to_end(key)
         while len(self._edited_at) > MOST_CHATS:
             self._edited_at.popitem(last=False)
-        await harmless(self._outbox.send(key[0], await make()))
+
+        async def send() -> object:
+            return await (await make())()  # looked up anew at each try: an edit that had to wait is not an old one
+
+        await harmless(self._outbox.send(key[0], send))
 
 
 async def harmless(sending: Awaitable[T]) -> T | None:

@@ -132,8 +132,12 @@ def bot_id_of(bot: Bot) -> int:
 
 def place_of(message: Message, user: User) -> Place:
     """Return where a conversation of `user` takes place: chat, topic, person."""
-    thread = message.message_thread_id if message.is_topic_message else None
-    return (str(message.chat.id), str(thread or ""), str(user.id))
+    return (str(message.chat.id), str(thread_of(message) or ""), str(user.id))
+
+
+def thread_of(message: Message) -> int | None:
+    """Return the topic of a message in a forum. An old message that was pressed comes without such details."""
+    return message.message_thread_id if getattr(message, "is_topic_message", False) else None
 
 
 def texts_of(user: User | None) -> Texts:

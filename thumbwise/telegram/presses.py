@@ -19,11 +19,11 @@ from thumbwise.client import Forbidden, NotFound, ThumbwiseError
 from thumbwise.client.calls import Thumb
 from thumbwise.rating.buttons import Act, Button, ButtonRefused
 from thumbwise.rating.cards import comparison_card, reason_of
-from thumbwise.rating.replies import trouble
+from thumbwise.rating.replies import passes, trouble
 from thumbwise.rating.texts import Texts
 from thumbwise.telegram.chatting import Chatting
 from thumbwise.telegram.outbox import harmless
-from thumbwise.telegram.parts import Parts, is_shared, place_of, texts_of
+from thumbwise.telegram.parts import Parts, is_shared, place_of, texts_of, thread_of
 from thumbwise.telegram.showing import Stage, present_card
 from thumbwise.telegram.work import Work, work_of
 
@@ -61,8 +61,11 @@ class Presses:
         except NotFound:
             await self._answer(query, texts.say("This answer can no longer be rated."), alert=True)
         except ThumbwiseError as error:
-            log.warning("a press waits for the server cause=%s", type(error).__name__)
-            work.put_off(error)
+            log.warning("a press was not stored cause=%s", type(error).__name__)
+            if passes(error):
+                work.put_off(error)
+            else:
+                await self._answer(query, trouble(texts, error), alert=True)
 
     async def _do(self, button: Button, query: CallbackQuery, message: Message, work: Work, texts: Texts) -> None:
         act = button.act
@@ -168,7 +171,7 @@ class Presses:
                     body,
                     parse_mode="HTML",
                     reply_markup=ForceReply(selective=True),
-                    message_thread_id=message.message_thread_id if message.is_topic_message else None,
+                    message_thread_id=thread_of(message),
                 ),
             )
 
@@ -237,7 +240,8 @@ class Presses:
 
     def _owner_in(self, message: Message) -> int | None:
         """Whose reply a shared keyboard stands below: read from its own keys, which only we can have signed."""
-        for row in message.reply_markup.inline_keyboard if message.reply_markup else ():
+        markup = getattr(message, "reply_markup", None)  # an old message comes without
+        for row in markup.inline_keyboard if markup else ():
             for key in row:
                 if isinstance(key.callback_data, str):
                     button = self._parts.signer.glance(key.callback_data, message.chat.id)

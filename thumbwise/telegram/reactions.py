@@ -14,6 +14,7 @@ from telegram.ext import CallbackContext
 
 from thumbwise.client import NotFound, ThumbwiseError
 from thumbwise.client.calls import Thumb
+from thumbwise.rating.replies import passes
 from thumbwise.telegram.parts import Parts, texts_of
 from thumbwise.telegram.showing import present_card
 from thumbwise.telegram.work import work_of
@@ -55,8 +56,9 @@ class Reactions:
         except NotFound:
             return
         except ThumbwiseError as error:
-            log.warning("a reaction waits for the server cause=%s", type(error).__name__)
-            work.put_off(error)
+            log.warning("a reaction was not stored cause=%s", type(error).__name__)
+            if passes(error):
+                work.put_off(error)
             return
         if shown.owner != parts.marks.person(user.id):
             return  # the keyboard names its owner, and who that is only their own reaction tells

@@ -17,7 +17,7 @@ from thumbwise.rating.cards import Card, rating_card
 from thumbwise.rating.texts import Texts
 from thumbwise.telegram.formatting import parts_of, preview
 from thumbwise.telegram.outbox import harmless
-from thumbwise.telegram.parts import Parts, is_shared, texts_of
+from thumbwise.telegram.parts import Parts, is_shared, texts_of, thread_of
 from thumbwise.telegram.work import Work
 
 NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
@@ -213,7 +213,7 @@ class Stage:
         await self.parts.outbox.try_to_send(self.chat.id, send)
 
     def _thread(self) -> int | None:
-        return self.asked.message_thread_id if self.asked.is_topic_message else None
+        return thread_of(self.asked)
 
 
 def fresh_card(parts: Parts, texts: Texts, reply_id: str, chat: Chat, user: User) -> Card:
