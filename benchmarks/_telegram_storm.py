@@ -168,7 +168,6 @@ def _first_replies(wire: Wire, people: list[Person]) -> dict[int, dict[str, obje
     """Let everybody say hello, and return each one's reply with the data of its two keys."""
     found: dict[int, dict[str, object]] = {}
     for person in people:
-        person.says("/new")  # nobody is asked for consent before a first message
         person.says("hello")
     for person in people:
         reply = _wait(lambda person=person: _rated(wire, person.user_id), "a first reply", START_TIMEOUT_S)  # type: ignore[misc]
@@ -179,7 +178,12 @@ def _first_replies(wire: Wire, people: list[Person]) -> dict[int, dict[str, obje
 
 
 def _rated(wire: Wire, chat: int) -> dict[str, object] | None:
-    return next((message for message in wire.sent_to(chat) if "👍" in json.dumps(message, ensure_ascii=False)), None)
+    return next(iter(_rated_all(wire, chat)), None)
+
+
+def _rated_all(wire: Wire, chat: int) -> list[dict[str, object]]:
+    """The replies in a chat: messages with a thumb below them."""
+    return [message for message in wire.sent_to(chat) if "👍" in json.dumps(message, ensure_ascii=False)]
 
 
 def _feed(
@@ -235,7 +239,7 @@ def _report(storm: Storm, kills: int, folder: Path, people: int, left: int) -> S
     keys = {f"telegram:{BOT_ID}:{number}": thumb for number, thumb in storm.wanted.items()}
     lost = doubled = 0
     for chat, said in storm.said.items():
-        heard = sum(1 for message in storm.wire.sent_to(chat) if "reply_markup" in message) - 1
+        heard = len(_rated_all(storm.wire, chat)) - 1  # the first one was before the storm
         lost, doubled = lost + max(0, said - heard), doubled + max(0, heard - said)
     return StormReport(
         kills=kills,

@@ -36,8 +36,8 @@ def main() -> None:
             Row("95 % of the presses answered within", waits_ms[int(len(waits_ms) * 0.95) - 1], unit="ms"),
             Row("the slowest", waits_ms[-1], unit="ms"),
         ],
-        f"{arguments.presses} presses, one every {PAUSE_S * 1000:.0f} ms, each stored before it is answered; bot, server "
-        "and Telegram's stand-in on the same machine.",
+        f"{arguments.presses} presses, one every {PAUSE_S * 1000:.0f} ms, each stored before it is answered; bot, "
+        "server and Telegram's stand-in on the same machine.",
         seed=arguments.seed,
     )
 

@@ -1,9 +1,10 @@
 """Logs without tokens and without what people wrote, whatever the libraries below us log.
 
 httpx logs each address at INFO, and Telegram's holds the bot's token; python-telegram-bot and discord.py log whole
-messages at DEBUG. So this filter, put on the root's handlers, does two things: of the chatty libraries it lets nothing
-below INFO pass, of those that log updates it keeps the form of a record without its values, and in every record,
-exception texts included, it replaces what looks like a token or is one it was told of. It is for whoever configures logging: the command does, a plug-in never does it by itself.
+messages at DEBUG. So this filter, put on the root's handlers: of the chatty libraries it lets nothing below INFO pass;
+of those that log updates it keeps the form of a record and not its values; and in every record, exception texts
+included, it replaces what looks like a token or is one it was told of. It is for whoever configures logging: the
+command does, a plug-in never does it by itself.
 """
 
 import logging
@@ -21,7 +22,7 @@ TOKENS = re.compile(
     r"|(?<=Bearer )\S+|(?<=Bot )[A-Za-z0-9._-]{20,}"
 )
 MESSAGES = frozenset({"telegram", "discord", "aiogram"})
-"""Libraries whose records may hold an update or an answer at any level: of theirs the form is logged, not the values."""
+"""Libraries whose records may hold an update or an answer at any level: their form is logged, not their values."""
 STARS = "***"
 
 
