@@ -22,5 +22,5 @@ def log_to(folder: Path, verbose: bool, *, name: str = "thumbwise.log", debug: b
     for handler in (file, terminal):
         handler.setFormatter(form)
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[file, terminal], force=True)
-    for chatty in ("httpx", "httpcore", "urllib3", "filelock", "apscheduler", "alembic.runtime.plugins"):
+    for chatty in ("httpx", "httpcore", "urllib3", "filelock", "apscheduler", "alembic.runtime.plugins", "sqlalchemy"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -20,13 +20,16 @@ _HARMLESS = re.compile(r"(https?|tg|mailto|tel):", re.IGNORECASE)
 _FENCE = re.compile(r"^ {0,3}(```+|~~~+)")
 _CODE_SPAN = re.compile(r"(`+)(?!`)(.+?)(?<!`)\1(?!`)")
 
+_MARKS = re.compile(r"\]\([^\s)]*\)*|[\s*_#`>|~\-\[\]()]")
+"""What Markdown means to be invisible: addresses of links, and its own signs."""
+
 Part = tuple[str, list[MessageEntity]]
 
 
 def parts_of(markdown: str, most_units: int = MOST_UNITS) -> list[Part]:
     """Return the messages that show a reply, at least one of them unless there is nothing to see."""
     text, entities = convert(_with_html_as_text(markdown), latex_escape=False, config=_CONFIG)
-    if len("".join(text.split())) * 4 < len(re.sub(r"[\s*_#`>|~\-\[\]()]", "", markdown)):
+    if len("".join(text.split())) * 4 < len(_MARKS.sub("", markdown)):
         text, entities = markdown, []  # most of it vanished: better plain than gone
     kept = [entity for entity in entities if entity.url is None or _HARMLESS.match(entity.url)]
     parts: list[Part] = []
