@@ -209,25 +209,23 @@ class Wire:
     async def _get_updates(self, values: Json) -> list[Json]:
         if self.webhook is not None:
             raise Refused(409, "Conflict: can't use getUpdates method while webhook is active")
-        self._polls += 1
-        try:
-            if self._polls > 1:
+        self._polls += 1  # the newest one goes on, one before it is cut off
+        mine = self._polls
+        self.allowed = values.get("allowed_updates", self.allowed)
+        deadline = time.monotonic() + float(values.get("timeout", 0))
+        while True:
+            with self.condition:
+                offset = int(values.get("offset", 0))
+                while self._updates and self._updates[0]["update_id"] < offset:
+                    self.confirmed = self._updates.popleft()["update_id"] + 1
+                self.condition.notify_all()
+                kinds = {"update_id", *(self.allowed or ())}
+                ready = [update for update in self._updates if set(update) <= kinds][: values.get("limit", 100)]
+            if mine != self._polls:
                 raise Refused(409, "Conflict: terminated by other getUpdates request")
-            self.allowed = values.get("allowed_updates", self.allowed)
-            deadline = time.monotonic() + float(values.get("timeout", 0))
-            while True:
-                with self.condition:
-                    offset = int(values.get("offset", 0))
-                    while self._updates and self._updates[0]["update_id"] < offset:
-                        self.confirmed = self._updates.popleft()["update_id"] + 1
-                    self.condition.notify_all()
-                    kinds = {"update_id", *(self.allowed or ())}
-                    ready = [update for update in self._updates if set(update) <= kinds][: values.get("limit", 100)]
-                if ready or self.closing or time.monotonic() >= deadline:
-                    return ready
-                await asyncio.sleep(0.005)
-        finally:
-            self._polls -= 1
+            if ready or self.closing or time.monotonic() >= deadline:
+                return ready
+            await asyncio.sleep(0.005)
 
     def _send(self, values: Json) -> Json:
         chat = self._chat(values["chat_id"])

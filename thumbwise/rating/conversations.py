@@ -9,6 +9,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from thumbwise.rating.plain_text import clean
+
 MOST_CONVERSATIONS = 5_000
 MOST_MESSAGES = 40
 MOST_CHARACTERS = 16_000
@@ -31,8 +33,11 @@ class Conversation:
         return [*self.messages, {"role": "user", "content": text}]
 
     def add_turn(self, prompt: Sequence[dict[str, str]], reply: str, reply_id: str | None) -> None:
-        """Note a reply to a prompt; a prompt that was sent before replaces what followed it (drawn again)."""
-        self.messages = [*prompt, {"role": "assistant", "content": reply}]
+        """Note a reply to a prompt; a prompt that was sent before replaces what followed it (drawn again).
+
+        A model may write what no request may hold (a NUL, half a character): it is cleaned before it is sent back.
+        """
+        self.messages = [*prompt, {"role": "assistant", "content": clean(reply)}]
         self.last_reply_id = reply_id
         self._keep_within_limits()
 
@@ -45,7 +50,7 @@ class Conversation:
     def replace_last_reply(self, reply: str, reply_id: str) -> None:
         """Go on from another reply to the same prompt: the one that was chosen."""
         if self.messages and self.messages[-1]["role"] == "assistant":
-            self.messages[-1] = {"role": "assistant", "content": reply}
+            self.messages[-1] = {"role": "assistant", "content": clean(reply)}
             self.last_reply_id = reply_id
 
     def shorten(self) -> bool:

@@ -84,7 +84,7 @@ class Chatting:
                 drawn_of_json,
             )
         except ThumbwiseError as error:
-            log.warning("no reply cause=%s", type(error).__name__)
+            log.warning("no reply cause=%s code=%s", type(error).__name__, getattr(error, "code", None))
             await stage.say(trouble(texts_of(user), error), step="trouble")
             return
         await stage.reply(drawn.text, drawn.reply_id)

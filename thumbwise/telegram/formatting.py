@@ -12,6 +12,8 @@ from telegram import MessageEntity
 from telegramify_markdown import convert, split_entities
 from telegramify_markdown.config import RenderConfig
 
+from thumbwise.rating.plain_text import clean
+
 MOST_UNITS = 4096
 """UTF-16 units of one message."""
 MOST_ENTITIES = 100
@@ -28,6 +30,7 @@ Part = tuple[str, list[MessageEntity]]
 
 def parts_of(markdown: str, most_units: int = MOST_UNITS) -> list[Part]:
     """Return the messages that show a reply, at least one of them unless there is nothing to see."""
+    markdown = clean(markdown)
     text, entities = convert(_with_html_as_text(markdown), latex_escape=False, config=_CONFIG)
     if len("".join(text.split())) * 4 < len(_MARKS.sub("", markdown)):
         text, entities = markdown, []  # most of it vanished: better plain than gone
@@ -42,7 +45,8 @@ def parts_of(markdown: str, most_units: int = MOST_UNITS) -> list[Part]:
 
 def preview(text: str, most_units: int = MOST_UNITS) -> str:
     """Return the end of a growing text that fits a message, as plain text: its Markdown is not whole yet."""
-    units = text.encode("utf-16-le", "replace")
+    text = clean(text)
+    units = text.encode("utf-16-le")
     if len(units) <= most_units * 2:
         return text
     return "…" + units[-(most_units - 1) * 2 :].decode("utf-16-le", "ignore")

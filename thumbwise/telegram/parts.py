@@ -14,6 +14,7 @@ from thumbwise.rating.buttons import Act, Button, ButtonSigner
 from thumbwise.rating.cards import Card
 from thumbwise.rating.conversations import Conversations, Place
 from thumbwise.rating.desk import RatingDesk
+from thumbwise.rating.plain_text import clean
 from thumbwise.rating.privacy import PrivacyDesk
 from thumbwise.rating.replies import ReplyDesk
 from thumbwise.rating.texts import Texts, texts_for
@@ -92,7 +93,7 @@ class Parts:
 
     def remember_pair(self, comparison_id: str, texts: tuple[str, ...]) -> None:
         """Keep the texts of a comparison for a while."""
-        self.pair_texts[comparison_id] = texts
+        self.pair_texts[comparison_id] = tuple(clean(text) for text in texts)  # as the conversation holds them
         while len(self.pair_texts) > 1_000:
             self.pair_texts.popitem(last=False)
 
