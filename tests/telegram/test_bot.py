@@ -1,6 +1,7 @@
 """The Telegram bot over the wire: chat, votes, reasons, choices, corrections, drawing again."""
 
 import json
+from functools import partial
 
 import httpx
 
@@ -8,13 +9,17 @@ from feedback_store.feedback import effective_feedback, recent_feedback
 from feedback_store.raters import rater_id_of
 from feedback_store.replies import recent_replies
 from tests.telegram.conftest import StartBot, agree, decline
-from tests.telegram.wire import Person, Wire, labels
+from tests.telegram.wire import Json, Person, Wire, labels
 from tests.web.parts import Site
 
 
 def acts(site: Site) -> list[tuple[str, object]]:
     found = site.store.read(recent_feedback, 100)
     return [(one.act.kind, one.act.thumb or one.act.verdict or one.act.correction) for one in reversed(found)]
+
+
+def has(message: Json, label: str) -> bool:
+    return label in labels(message)
 
 
 def test_a_message_gets_a_reply_with_keys_and_its_version_and_rater_are_known(
@@ -71,9 +76,9 @@ def test_a_reason_is_kept_with_consent_and_left_out_without(
         person.says("hello")
         (reply,) = person.hears()
         person.is_answered(person.presses(reply, "👎"))
-        wire.wait(lambda reply=reply: "Too long" in labels(reply), "the reasons")
+        wire.wait(partial(has, reply, "Too long"), "the reasons")
         person.is_answered(person.presses(reply, "Too long"))
-        wire.wait(lambda reply=reply: "Too long" not in labels(reply), "the reasons to go")
+        wire.wait(lambda: not has(reply, "Too long"), "the reasons to go")  # noqa: B023  # waited for here
         assert "✅ 👎" in labels(reply)
     reasons = [(one.act.thumb, one.act.reason) for one in site.store.read(effective_feedback)]
     assert reasons == [("down", "too-long"), ("down", None)]

@@ -89,7 +89,6 @@ def _loop(wire: Wire, client: Thumbwise) -> None:
             person.says(f"tell me about number {person.user_id} and {turn}")
         for person in people:
             reply = person.hears(turn + 1)[-1]
-            wire.wait(lambda reply=reply: "👍" in labels(reply), "the keys")
             person.is_answered(person.presses(reply, "👍" if (person.user_id + turn) % 2 else "👎"))
     assert client.versions()[-1].version == 1
 
@@ -118,7 +117,7 @@ def version_of_next_reply(person: Person, client: Thumbwise, wire: Wire) -> int:
     began = time.monotonic()
     person.says("which one are you?")
     reply = person.hears(before + 1)[-1]
-    wire.wait(lambda: "👍" in labels(reply), "the keys")
+    assert "👍" in labels(reply)
     assert time.monotonic() - began < 60
     latest = client.export_rater(str(person.user_id), "telegram")["replies"][-1]
     return int(latest["policy_version"])

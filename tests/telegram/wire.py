@@ -407,9 +407,13 @@ def _read(kind: str, body: bytes) -> tuple[Json, list[bytes]]:
     """Read a form as the bot's library writes it: lists and objects are JSON within it."""
     if kind.startswith("multipart/"):
         parsed = BytesParser().parsebytes(f"Content-Type: {kind}\r\n\r\n".encode() + body)
-        values, files = {}, []
-        for part in parsed.get_payload():
+        values: Json = {}
+        files: list[bytes] = []
+        for part in parsed.walk():
+            if part.is_multipart():
+                continue
             content = part.get_payload(decode=True)
+            assert isinstance(content, bytes)
             if part.get_filename():
                 files.append(content)
             else:
