@@ -59,6 +59,24 @@ def test_what_telegram_will_not_take_now_is_sent_when_it_says(
     assert sent[1].at - sent[0].at >= 1 and sent[2].at - sent[1].at >= 1
 
 
+def test_a_reply_whose_receipt_was_lost_is_found_again_and_not_sent_twice(
+    start_bot: StartBot, site: Site, wire: Wire, anna: Person, ben: Person
+) -> None:
+    decline(site, anna, ben)
+    start_bot()
+    ben.says("echo: to ben")
+    ben.hears()
+    wire.lost_answers["sendmessage"] = 1
+    anna.says("echo: once and for all")
+    (reply,) = anna.hears()
+    wire.wait(lambda: wire.calls_of("editMessageReplyMarkup"), "the reply to be looked for")
+    anna.says("echo: the next one")
+    assert [message["text"] for message in anna.hears(2)] == ["once and for all", "the next one"]
+    anna.is_answered(anna.presses(reply, "👍"))
+    wire.wait(lambda: "✅ 👍" in labels(reply), "the tick")
+    assert len(site.store.read(recent_replies, 10)) == 3  # drawn once each
+
+
 def test_a_vote_given_while_the_server_is_away_counts_when_it_is_back(
     start_bot: StartBot, site: Site, wire: Wire, anna: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,8 @@ class Wire:
         self.revoked = False
         self.floods: deque[tuple[str, float]] = deque()
         """Methods whose next call is answered with 429, and the seconds to wait."""
+        self.lost_answers: Counter[str] = Counter()
+        """Methods whose next calls are done, but whose answers do not arrive."""
         self.away = False
         """True: every request is answered with 502."""
         self.on_call: Callable[[Call], None] = lambda call: None
@@ -170,6 +172,9 @@ class Wire:
                 raise
             finally:
                 self.condition.notify_all()
+            if self.lost_answers[call.method]:
+                self.lost_answers[call.method] -= 1
+                raise Refused(502, "Bad Gateway")
         self.on_call(call)
         return result
 
