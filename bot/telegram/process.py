@@ -32,6 +32,7 @@ from feedback_store import bot_file
 from feedback_store.store import Store
 from thumbwise.client import AsyncThumbwise
 from thumbwise.client.asynchronous import DEFAULT_TIMEOUT
+from thumbwise.client.retries import Retries
 from thumbwise.telegram import ALLOWED_UPDATES, Options, TelegramRating, attach
 
 log = logging.getLogger(__name__)
@@ -115,10 +116,13 @@ def _application(bot: TelegramBot) -> AnyApplication:
 
 
 def _client(bot: TelegramBot) -> AsyncThumbwise:
-    """A client with room for many replies under way: a vote must not wait for a connection that a reply holds."""
+    """A client with room for many replies under way: a vote must not wait for a connection that a reply holds.
+
+    It gives up soon: somebody waits for an answer, and what must not be lost is in the inbox and tried again from there.
+    """
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
     http = httpx.AsyncClient(base_url=bot.server_url, timeout=DEFAULT_TIMEOUT, trust_env=False, limits=limits)
-    return AsyncThumbwise(bot.server_url, bot.admin_token, http=http)
+    return AsyncThumbwise(bot.server_url, bot.admin_token, http=http, retries=Retries(2))
 
 
 def _options(settings: TelegramSettings) -> Options:

@@ -148,7 +148,10 @@ class LatestEdits:
     async def _later(self, key: tuple[int, int], wait_s: float) -> None:
         await asyncio.sleep(wait_s)
         make = self._waiting.pop(key)
-        await self._edit(key, make)
+        try:
+            await self._edit(key, make)
+        except Exception as error:  # nobody waits for this one; the next press shows how things stand
+            log.info("an edit was lost cause=%s", type(error).__name__)
 
     async def _edit(self, key: tuple[int, int], make: MakeEdit) -> None:
         self._edited_at[key] = self._clock()
