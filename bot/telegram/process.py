@@ -118,7 +118,7 @@ def _application(bot: TelegramBot) -> AnyApplication:
 def _client(bot: TelegramBot) -> AsyncThumbwise:
     """A client with room for many replies under way: a vote must not wait for a connection that a reply holds.
 
-    It gives up soon: somebody waits for an answer, and what must not be lost is in the inbox and tried again from there.
+    It gives up soon: somebody waits for an answer, and what must not be lost is tried again from the inbox.
     """
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
     http = httpx.AsyncClient(base_url=bot.server_url, timeout=DEFAULT_TIMEOUT, trust_env=False, limits=limits)

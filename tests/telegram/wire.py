@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl
 import httpx
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -373,9 +373,11 @@ def wire_at_port(wire: Wire) -> Iterator[str]:
     """Serve the fake on a free loopback port; gives the Bot API's address up to the token."""
 
     async def answer(request: Request) -> Response:
-        values, files = _read(request.headers.get("content-type", ""), await request.body())
         try:
+            values, files = _read(request.headers.get("content-type", ""), await request.body())
             result = await wire.handle(request.path_params["token"], request.path_params["method"], values, files)
+        except ClientDisconnect:
+            return Response(status_code=499)  # the bot was killed in the middle of its request
         except Refused as refused:
             body: Json = {"ok": False, "error_code": refused.status, "description": refused.description}
             if refused.retry_after_s is not None:
