@@ -1,7 +1,7 @@
 """The command `thumbwise`. Its modules import only click and rich at first; what is heavy is imported by who needs it.
 
-`up`, `serve`, `train`, `bot`, `packs`, `config`, `doctor` and `demo` work here; every other command speaks HTTP to a running
-server, so that what a person can do by hand, a program can do too.
+`up`, `serve`, `train`, `bot`, `packs`, `config`, `doctor` and `demo` work here; every other command speaks HTTP to a
+running server, so that what a person can do by hand, a program can do too.
 """
 
 import click
