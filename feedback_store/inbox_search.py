@@ -155,7 +155,7 @@ def search(
     query = query.order_by(*(column.desc() if newest_first else column for column in columns))
     rows = connection.execute(query.limit(limit + 1)).mappings().all()
     items = _items(connection, rows[:limit])
-    return InboxPage(items, items[-1].reply_id if len(rows) > limit else None)
+    return InboxPage(items, rows[limit - 1]["reply_id"] if len(rows) > limit else None)
 
 
 def matching_ids(connection: Connection, wanted: InboxFilter, limit: int) -> list[str]:
@@ -261,7 +261,9 @@ def _items(connection: Connection, rows: Sequence[Any]) -> tuple[InboxItem, ...]
     items = []
     for row in rows:
         values = {name: row[name] for name in row if name not in ("item_id", "words_key")}
-        found = texts[row["reply_id"]]
+        found = texts.get(row["reply_id"])
+        if found is None:  # taken out of the store, and the news of it is still to be read
+            continue
         items.append(
             InboxItem(**values, question=question_of(found.messages), text=found.text, revision=found.revision or 0)
         )
