@@ -244,7 +244,9 @@ def _has_words(connection: Connection, query: WordQuery) -> ColumnElement[bool]:
 
 
 def _created_at(connection: Connection, reply_id: str) -> datetime:
-    at = connection.execute(select(replies.c.created_at).where(replies.c.reply_id == reply_id)).scalar()
+    at: datetime | None = connection.execute(
+        select(replies.c.created_at).where(replies.c.reply_id == reply_id)
+    ).scalar()
     if at is None:
         raise NotFound(f"no reply {reply_id!r}")
     return at

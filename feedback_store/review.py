@@ -26,7 +26,7 @@ from feedback_store.checks import check_text
 from feedback_store.errors import Conflict, NotFound, Refused
 from feedback_store.feedback import MOST_CORRECTION_CHARACTERS, add_feedback
 from feedback_store.inbox import lock_inbox, put
-from feedback_store.raters import ensure_rater
+from feedback_store.raters import ensure_rater, staff_rater_id
 from feedback_store.records import NewFeedback
 from feedback_store.replies import comparisons_by_id
 from feedback_store.review_schema import feedback_reviews, reply_reviews, review_acts
@@ -138,12 +138,11 @@ def correct(
     correction: str,
     *,
     actor: str,
-    rater_id: str,
     reason: str = "",
     at: datetime | None = None,
 ) -> ReviewAct:
-    """Write what the reply should have been: a correction as any rater's, approved at once. rater_id: the operator's
-    own (see `raters.rater_id_of`). Undoing it rejects the correction. Raises as `act` does."""
+    """Write what the reply should have been: a correction as any rater's, approved at once. Undoing it rejects the
+    correction. Raises as `act` does."""
     check_text("correction", correction, least=1, most=MOST_CORRECTION_CHARACTERS)
     check_text("reason", reason, most=MOST_REASON_CHARACTERS)
     if target.feedback_id is not None:
@@ -151,6 +150,7 @@ def correct(
     lock_inbox(connection)
     _check_targets(connection, "correct", [target])
     _check_revisions(connection, [target])
+    rater_id = staff_rater_id(actor)
     ensure_rater(connection, rater_id, REVIEW_CHANNEL)
     said = NewFeedback("correction", rater_id, REVIEW_CHANNEL, reply_id=target.reply_id, correction=correction)
     feedback_id = add_feedback(connection, said).feedback_id
@@ -166,7 +166,8 @@ def note(connection: Connection, reply_id: str, words: str, *, actor: str, at: d
     """Write a note on a reply, for other operators. Raises NotFound, Refused for an empty one."""
     check_text("note", words.strip(), least=1, most=MOST_NOTE_CHARACTERS)
     _check_targets(connection, "note", [Target(reply_id, 0)])
-    fields = {"reply_id": reply_id, "feedback_id": None, "before": {}, "after": {}, "text": words.strip()}
+    fields: dict[str, Any] = {"reply_id": reply_id, "feedback_id": None, "before": {}, "after": {}}
+    fields["text"] = words.strip()
     return _add(connection, new_batch_id(), "note", actor, "", at or now(), **fields)
 
 
@@ -269,8 +270,8 @@ def _add(
     connection: Connection, batch_id: str, action: Action, actor: str, reason: str, at: datetime, **fields: Any
 ) -> ReviewAct:
     """Append an act and make what it changes hold."""
-    values = {"batch_id": batch_id, "action": action, "actor": actor, "reason": reason, "at": at} | fields
-    values = {"text": None, "undoes": None} | values
+    values: dict[str, Any] = {"text": None, "undoes": None, "batch_id": batch_id, "action": action, "actor": actor}
+    values |= {"reason": reason, "at": at} | fields
     key = connection.execute(insert(review_acts), values).inserted_primary_key
     stored = ReviewAct(act_id=int(key[0]) if key else 0, **values)
     if stored.after:

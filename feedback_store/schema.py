@@ -230,6 +230,8 @@ round_selection = Table(
     Column("feedback_id", RowId, ForeignKey("feedback.feedback_id"), primary_key=True),
     Column("split", String(16), nullable=False),
     CheckConstraint("split IN ('train','held_out')", name="split"),
+    # From an act to the rounds that learnt from it.
+    Index(None, "feedback_id"),
 )
 
 live_pointer = Table(

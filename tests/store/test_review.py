@@ -5,6 +5,7 @@ import pytest
 from feedback_store import feedback, inbox, inbox_search, review
 from feedback_store.errors import Conflict, NotFound, Refused
 from feedback_store.inbox_search import InboxFilter
+from feedback_store.raters import staff_rater_id
 from feedback_store.review import ReviewConflict, Target
 from feedback_store.store import Store
 from tests.store.conftest import Scene
@@ -64,12 +65,16 @@ def test_corrections_are_selected_once_approved_and_no_longer_when_rejected(rate
 
 def test_an_operators_own_correction_is_approved_at_once_and_undoing_rejects_it(rated: Scene) -> None:
     store = rated.store
-    done = store.write(review.correct, Target("two", 0), "Well said.", actor="olga", rater_id="olgas-hash")
+    done = store.write(review.correct, Target("two", 0), "Well said.", actor="olga")
     (said,) = [entry for entry in store.read(feedback.effective_feedback) if entry.act.kind == "correction"]
-    assert (said.act.correction, said.act.channel, said.act.rater_id) == ("Well said.", "review", "olgas-hash")
+    assert (said.act.correction, said.act.channel, said.act.rater_id) == (
+        "Well said.",
+        "review",
+        staff_rater_id("olga"),
+    )
     store.write(review.undo, done.batch_id, actor="olga")
     assert ("correction", "two") not in trained_on(store)
-    (item,) = store.read(inbox_search.search, InboxFilter(kind="correction", rater="olgas-hash")).items
+    (item,) = store.read(inbox_search.search, InboxFilter(kind="correction", rater=staff_rater_id("olga"))).items
     assert (item.corrections, item.pending) == (1, 0)
 
 
@@ -81,7 +86,7 @@ def test_the_late_one_of_two_operators_is_told_who_was_first_and_overwrites_noth
     assert [(act.actor, act.action, act.reason) for act in conflict.value.acts] == [("olga", "exclude", "off topic")]
     assert store.read(inbox_search.count, InboxFilter(flagged=True)).total == 0
     with pytest.raises(ReviewConflict):
-        store.write(review.correct, Target("one", 0), "Mine.", actor="pete", rater_id="petes-hash")
+        store.write(review.correct, Target("one", 0), "Mine.", actor="pete")
 
 
 def test_a_bulk_act_is_undone_as_one_and_the_undoing_can_be_undone(rated: Scene) -> None:
@@ -151,6 +156,6 @@ def test_limits_on_what_an_operator_writes(rated: Scene) -> None:
     with pytest.raises(Refused, match="note has 0 characters"):
         store.write(review.note, "one", "   ", actor="olga")
     with pytest.raises(Refused, match="correction has 0 characters"):
-        store.write(review.correct, Target("one", 0), "", actor="olga", rater_id="olgas-hash")
+        store.write(review.correct, Target("one", 0), "", actor="olga")
     with pytest.raises(NotFound):
         store.write(review.undo, "no-such-batch", actor="olga")

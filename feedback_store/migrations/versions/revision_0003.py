@@ -217,6 +217,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_review_acts_batch_id"), "review_acts", ["batch_id"], unique=False)
     op.create_index(op.f("ix_review_acts_reply_id_act_id"), "review_acts", ["reply_id", "act_id"], unique=False)
+    op.create_index(op.f("ix_round_selection_feedback_id"), "round_selection", ["feedback_id"], unique=False)
     # Whatever was rated before stands in the inbox as well.
     op.execute("INSERT INTO inbox_news (reply_id) SELECT DISTINCT reply_id FROM feedback WHERE reply_id IS NOT NULL")
     op.execute(
