@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from sqlalchemy import Connection, Row, and_, case, func, select
@@ -84,13 +84,20 @@ def preferences(shown: Sequence[str], ranked: Sequence[str], verdict: str | None
 
 
 def agreement_of(labels: Sequence[Row[tuple[object, ...]]]) -> Agreement:
-    """Compute α over labels that are no gold; the pairs of one task are resampled together."""
+    """Compute α over labels that are no gold; the pairs of one task are resampled together.
+
+    A pair has no first reply, so each counts in both directions: read in one, people who agree that the reply with the
+    lesser id is better would look as if they always said the same, which α takes for knowing nothing.
+    """
     units: dict[tuple[int, str, str], list[float]] = defaultdict(list)
     for label in labels:
         if label.gold is None:
             for (first, second), value in preferences(label.shown, label.ranked, label.verdict).items():
                 units[label.task_id, first, second].append(value)
-    return agreement(list(units.values()), cluster=[task_id for task_id, _, _ in units])
+    mirrored = [[-value for value in values] for values in units.values()]
+    tasks = [task_id for task_id, _, _ in units]
+    found = agreement([*units.values(), *mirrored], cluster=tasks * 2)
+    return replace(found, units=found.units // 2)
 
 
 def _done_labels(connection: Connection) -> list[Row[tuple[object, ...]]]:
