@@ -101,7 +101,7 @@ def next_assignment(
 
 def assignment(connection: Connection, annotator: str, label_id: int) -> Assignment:
     """Return one of this annotator's labels. Raises NotFound, also for somebody else's."""
-    found = _assignment(connection, _mine(connection, annotator, label_id))
+    found = _assignment(connection, _mine(connection, annotator, label_id, to_write=False))
     if found is None:
         raise NotFound(f"the replies of label {label_id} are kept no longer")
     return found
@@ -255,11 +255,11 @@ def _assignment(connection: Connection, label: Label) -> Assignment | None:
     return Assignment(label, task, tuple(replies[name] for name in label.shown))
 
 
-def _mine(connection: Connection, annotator: str, label_id: int) -> Label:
+def _mine(connection: Connection, annotator: str, label_id: int, *, to_write: bool = True) -> Label:
     query = select(annotation_labels).where(
         annotation_labels.c.label_id == label_id, annotation_labels.c.annotator == annotator
     )
-    row = connection.execute(query.with_for_update()).mappings().one_or_none()
+    row = connection.execute(query.with_for_update() if to_write else query).mappings().one_or_none()
     if row is None:
         raise NotFound(f"no label {label_id}")
     return _label(row)

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ValidationError
 
 from bot.web.settings import WebSettings
-from feedback_store.settings import PrivacySettings, StoreSettings
+from feedback_store.settings import AccessSettings, PrivacySettings, StoreSettings
 from serving.settings import PolicySettings, ServingSettings
 from trainer.settings import GateSettings, LoraSettings, RoundSettings, TrainingSettings
 
@@ -29,6 +29,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "web": WebSettings,
     "store": StoreSettings,
     "privacy": PrivacySettings,
+    "access": AccessSettings,
     "rounds": RoundSettings,
     "training": TrainingSettings,
     "lora": LoraSettings,
@@ -60,6 +61,7 @@ class Settings:
     models_dir: Path
     store: StoreSettings
     privacy: PrivacySettings
+    access: AccessSettings
     policy: PolicySettings
     serving: ServingSettings
     web: WebSettings

@@ -47,13 +47,8 @@ def mount_page(app: FastAPI, path: str, name: str, folder: Traversable, config: 
     In page.html, `{assets}` becomes the path of the assets and `{config}` the escaped JSON of `config`. Raises
     ValueError when a file of the page has the name of a shared one (one of them would silently be hidden).
     """
-    shared = _assets_of(resources.files(__name__))
-    own = _assets_of(folder)
-    if clash := shared.keys() & own.keys():
-        raise ValueError(f"page {name!r}: {sorted(clash)} are names of shared files; rename the page's own")
-    assets = shared | own
     template = folder.joinpath("page.html").read_text(encoding="utf-8")
-    prefix = f"/assets/{name}-{_digest(assets)}"
+    prefix = mount_assets(app, name, folder)
     document = template.replace("{assets}", prefix).replace("{config}", html.escape(json.dumps(config), quote=True))
 
     @app.get(path, include_in_schema=False, name=f"page-{name}")
@@ -61,9 +56,30 @@ def mount_page(app: FastAPI, path: str, name: str, folder: Traversable, config: 
         headers = {**SECURITY_HEADERS, "Cache-Control": "no-store"}
         return Response(document, media_type="text/html; charset=utf-8", headers=headers)
 
-    @app.get(prefix + "/{file}", include_in_schema=False, name=f"assets-{name}")
-    async def asset(file: str) -> Response:
-        content = assets.get(file)
+
+def mount_assets(app: FastAPI, name: str, folder: Traversable) -> str:
+    """Serve the files of `folder` beside the shared ones, and return the path under which they are.
+
+    Raises ValueError when a file has the name of a shared one (one of them would silently be hidden).
+    """
+    shared = _assets_of(resources.files(__name__))
+    own = _assets_of(folder)
+    if clash := shared.keys() & own.keys():
+        raise ValueError(f"page {name!r}: {sorted(clash)} are names of shared files; rename the page's own")
+    assets = shared | own
+    bundles: dict[str, dict[str, bytes]] | None = getattr(app.state, "page_bundles", None)
+    if bundles is None:
+        bundles = app.state.page_bundles = {}
+        _serve_bundles(app, bundles)
+    bundle = f"{name}-{_digest(assets)}"
+    bundles[bundle] = assets
+    return f"/assets/{bundle}"
+
+
+def _serve_bundles(app: FastAPI, bundles: Mapping[str, Mapping[str, bytes]]) -> None:
+    @app.get("/assets/{bundle}/{file}", include_in_schema=False, name="assets")
+    async def asset(bundle: str, file: str) -> Response:
+        content = bundles.get(bundle, {}).get(file)
         if content is None:
             return Response("no such file", status_code=404, media_type="text/plain", headers=dict(SECURITY_HEADERS))
         headers = {**SECURITY_HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}

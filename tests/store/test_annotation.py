@@ -134,13 +134,15 @@ def test_what_is_not_complete_is_not_finished_and_what_is_done_is_not_saved(aske
     given = next_for(store, "user:ada").label
     with pytest.raises(Refused, match="ranked holds 0 of 2"):
         store.write(labels.finish, "user:ada", given.label_id, 0)
-    for fields, field in (
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"ranked": ["a", "a"]}, "ranked"),
         ({"ranked": ["z"]}, "ranked"),
         ({"verdict": "x"}, "verdict"),
-    ):
+        ({"reasons": ["nice"]}, "reasons"),
+    ]
+    for fields, field in wrong:
         with pytest.raises(Refused) as refused:
-            store.write(labels.save, "user:ada", given.label_id, 0, **fields)  # type: ignore[arg-type]
+            store.write(labels.save, "user:ada", given.label_id, 0, **fields)
         assert refused.value.field == field
     with pytest.raises(NotFound):
         store.write(labels.save, "user:bob", given.label_id, 0)
@@ -211,10 +213,7 @@ def test_gold_items_are_mixed_in_measure_annotators_and_never_become_feedback(as
     store.write(queues.add_tasks, "random", {f"more-{number}": 0.0 for number in range(6)}, created_by="x")
     store.write(queues.make_gold, 9, ["5-b", "5-a"])
     for _ in range(4):
-        given = next_for(store, "user:ada")
-        rank(store, "user:ada", given.label.shown[0] if len(given.label.shown) == 2 else "", verdict=None) if len(
-            given.label.shown
-        ) == 2 else rank(store, "user:ada", *given.label.shown)
+        rank(store, "user:ada", *next_for(store, "user:ada").label.shown)
     gold = next_for(store, "user:ada")
     assert gold.task.gold == ("5-b", "5-a")
     rank(store, "user:ada", "5-a")
@@ -236,7 +235,8 @@ def test_progress_says_what_is_left_what_requests_want_and_how_far_annotators_ag
     (request,) = found.requests
     assert (request.done, request.request.wanted, request.request.purpose) == (3, 2, "until PPO may run")
     assert request.fulfilled
-    assert found.agreement.units == 8 and found.agreement.alpha is not None and 0 < found.agreement.alpha < 1
+    # Two of eight pairs apart. In both directions 32 values, half of them each: D_e = 2·16·16 / (32·31) = 16/31.
+    assert found.agreement.units == 8 and found.agreement.alpha == pytest.approx(1 - (2 / 8) / (16 / 31))
     assert [one.done for one in found.annotators] == [3, 3]
 
 

@@ -67,11 +67,7 @@ def test_an_operators_own_correction_is_approved_at_once_and_undoing_rejects_it(
     store = rated.store
     done = store.write(review.correct, Target("two", 0), "Well said.", actor="olga")
     (said,) = [entry for entry in store.read(feedback.effective_feedback) if entry.act.kind == "correction"]
-    assert (said.act.correction, said.act.channel, said.act.rater_id) == (
-        "Well said.",
-        "review",
-        staff_rater_id("olga"),
-    )
+    assert (said.act.correction, said.act.channel) == ("Well said.", "review")
     store.write(review.undo, done.batch_id, actor="olga")
     assert ("correction", "two") not in trained_on(store)
     (item,) = store.read(inbox_search.search, InboxFilter(kind="correction", rater=staff_rater_id("olga"))).items

@@ -17,12 +17,13 @@ from fastapi import FastAPI
 from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Playwright, expect, sync_playwright
 
 from bot.web import WebSettings, mount_web_chat
-from feedback_store.dashboard import mount_dashboard
+from feedback_store.access.roles import Role
+from feedback_store.dashboard import DashboardParts, mount_dashboard
 from feedback_store.store import Store
 from feedback_store.versions import bootstrap
 from serving.api.app import create_app
 from serving.api.context import ApiContext
-from tests.web.parts import ADMIN_TOKEN, Site, Watch
+from tests.web.parts import ADMIN_TOKEN, Site, Watch, sign_in_as
 from tests.web.scripted_engine import ScriptedEngine
 
 PATIENCE_MS = 20_000
@@ -80,9 +81,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     context = ApiContext(store=store, engine=engine, rater_key=b"k" * 32, admin_token=ADMIN_TOKEN, data_dir=data)
     app = create_app(context)
     mount_web_chat(app, WebSettings(compare_share=0))
-    mount_dashboard(app)
+    dashboard = DashboardParts(store, ADMIN_TOKEN, on_pointer_moved=lambda: context.on_pointer_moved())
+    mount_dashboard(app, dashboard)
     server, thread, port = serve(app)
-    yield Site(f"http://127.0.0.1:{port}", context, engine)
+    dashboard.stopping = lambda: server.should_exit
+    yield Site(f"http://127.0.0.1:{port}", context, engine, dashboard)
     server.should_exit = True
     thread.join(30)
 
@@ -153,10 +156,24 @@ def chat(open_page: Callable[..., Page]) -> Page:
 
 
 @pytest.fixture
-def dashboard(open_page: Callable[..., Page]) -> Page:
-    """The dashboard, signed in."""
-    page = open_page("/dashboard")
-    page.get_by_label("Admin token").fill(ADMIN_TOKEN)
-    page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("heading", name="Overview").wait_for()
-    return page
+def open_as(browser: Browser, site: Site, watch: Watch) -> Iterator[Callable[..., Page]]:
+    """Open a path of the dashboard as a person of a role: `open_as("operator", "/dashboard/rounds", **options)`.
+
+    Each call is a browser of its own, so two calls are two people. What a page must not do is watched over.
+    """
+    contexts: list[BrowserContext] = []
+
+    def open_one(role: Role, path: str, **options: Any) -> Page:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        sign_in_as(context, site, role)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        watch_over(page, site.url, watch)
+        page.goto(site.url + path)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert watch.found() == []

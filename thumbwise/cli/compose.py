@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -252,8 +253,35 @@ def _app(settings: "Settings", context: Any) -> Any:
 
     app = create_app(context)
     mount_web_chat(app, settings.web)
-    mount_dashboard(app)
+    mount_dashboard(app, dashboard_parts(settings, context, app))
     return app
+
+
+def dashboard_parts(settings: "Settings", context: Any, app: Any) -> Any:
+    """What the dashboard asks of the engine and the trainer."""
+    from feedback_store.dashboard import DashboardParts
+    from serving.engine import AdapterRefused
+
+    def serving() -> dict[str, Any]:
+        live, beside = context.live_policy(), context.canary()
+        return {
+            "version": live.version if live else None,
+            "canary": beside.version if beside else None,
+            "loaded": context.engine.loaded_versions,
+            "uptime_s": time.monotonic() - context.started_at,
+        }
+
+    return DashboardParts(
+        store=context.store,
+        admin_token=context.admin_token,
+        access=settings.access,
+        readiness=context.readiness,
+        serving=serving,
+        prepare_version=context.prepare_version,
+        on_pointer_moved=context.on_pointer_moved,
+        conflicts=(AdapterRefused,),
+        stopping=lambda: getattr(app.state, "is_stopping", lambda: False)() or context.stopping,
+    )
 
 
 def _serve(app: Any, settings: "Settings", listener: socket.socket) -> None:

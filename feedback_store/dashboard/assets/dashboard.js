@@ -1,0 +1,10 @@
+// What scripts add to the pages, which work without them: a page that looks again, keys, dialogs, charts read by pointer.
+
+import { charts } from "./charts.js";
+import { keys } from "./keys.js";
+import { live } from "./live.js";
+
+document.documentElement.dataset.script = "";
+keys();
+charts(document);
+live();
