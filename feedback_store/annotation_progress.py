@@ -71,6 +71,13 @@ def progress(connection: Connection, annotator: str) -> Progress:
     )
 
 
+def labels_and_tasks(connection: Connection) -> tuple[int, int]:
+    """Return how many labels are done and how many tasks there are."""
+    done = select(func.count()).select_from(annotation_labels).where(annotation_labels.c.state == "done")
+    tasks = select(func.count()).select_from(annotation_tasks)
+    return connection.execute(done).scalar_one(), connection.execute(tasks).scalar_one()
+
+
 def preferences(shown: Sequence[str], ranked: Sequence[str], verdict: str | None) -> dict[tuple[str, str], float]:
     """Read a label as one value for each pair of replies, by id: 1 the first is better, −1 the second, 0 neither."""
     place = {name: number for number, name in enumerate(ranked)}

@@ -76,6 +76,11 @@ def news_waits(connection: Connection) -> int:
     return connection.execute(select(func.count()).select_from(inbox_news)).scalar_one()
 
 
+def has_news(connection: Connection) -> bool:
+    """Say whether the inbox has anything to take up."""
+    return connection.execute(select(inbox_news.c.news_id).limit(1)).first() is not None
+
+
 def lock_inbox(connection: Connection) -> None:
     """Let no other program change the inbox before this transaction ends. (On SQLite none can.)"""
     if connection.dialect.name == "postgresql":

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, func, insert, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -214,6 +214,17 @@ def recent_acts(connection: Connection, limit: int, before: int | None = None) -
     """Return the newest acts of all, newest first: the audit of reviewing. before: for a next page, an act's number."""
     condition = review_acts.c.act_id < before if before is not None else review_acts.c.act_id > 0
     return _read(connection, condition, newest=limit)
+
+
+def last_batch_of(connection: Connection, actor: str, since: datetime) -> list[ReviewAct]:
+    """Return what this person did last, unless that was before `since` or is undone: what "undo" would undo."""
+    newest = select(func.max(review_acts.c.act_id)).where(review_acts.c.actor == actor, review_acts.c.at >= since)
+    number = connection.execute(newest).scalar()
+    if number is None:
+        return []
+    name = connection.execute(select(review_acts.c.batch_id).where(review_acts.c.act_id == number)).scalar_one()
+    acts = batch(connection, name)
+    return [] if any(found.undone for found in acts) else acts
 
 
 def new_batch_id() -> str:

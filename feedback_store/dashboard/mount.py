@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from feedback_store.access.rules import role_of
-from feedback_store.dashboard import account, home, language, live, overview, sign_in
+from feedback_store.dashboard import account, annotate, home, inbox, inbox_reply, language, live, overview, sign_in
 from feedback_store.dashboard.parts import DashboardParts
 from feedback_store.dashboard.rendering import Pages
 from feedback_store.dashboard.routes import Entry, Handler, Routes
@@ -21,7 +21,7 @@ from feedback_store.pages.language import to_translate
 Endpoint = Callable[[Request], Awaitable[Response]]
 log = logging.getLogger(__name__)
 
-MODULES = (home, sign_in, account, language, overview)
+MODULES = (home, sign_in, account, language, overview, inbox, inbox_reply, annotate)
 """Every module with pages: each has a `routes`."""
 
 ENTRIES = (
