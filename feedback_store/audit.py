@@ -3,9 +3,10 @@
 Actors are `user:NAME`, `key:ID` (an API key) and `token` (the admin token). Texts of raters never go in here.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, insert, select
 
@@ -13,6 +14,8 @@ from feedback_store.checks import check_text
 from feedback_store.schema import audit, now
 
 MOST_REASON_CHARACTERS = 1000
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,14 @@ def record(connection: Connection, act: Act) -> None:
             "details": act.details,
         },
     )
+
+
+def audited(
+    connection: Connection, act: Act, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Do `fn(connection, …)` and log it: both in one transaction, or neither."""
+    record(connection, act)
+    return fn(connection, *args, **kwargs)
 
 
 def entries(

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, exc, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, exc, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -198,6 +198,13 @@ def metrics(connection: Connection, round_id: int, *, after_step: int | None = N
         query = query.where(round_metrics.c.step > after_step)
     rows = connection.execute(query.order_by(round_metrics.c.step, round_metrics.c.name)).mappings()
     return [RoundMetric(**row) for row in rows]
+
+
+def newest_metric(connection: Connection, round_id: int) -> str:
+    """Return a short text that changes with every point of a round's curves; cheap, for those who wait for news."""
+    query = select(func.count(), func.max(round_metrics.c.step), func.max(round_metrics.c.at))
+    count, step, at = connection.execute(query.where(round_metrics.c.round_id == round_id)).one()
+    return f"{count} {step} {at.isoformat() if at else ''}"
 
 
 def freeze_selection(connection: Connection, round_id: int, fence: int, chosen: Iterable[tuple[int, Split]]) -> None:

@@ -1,6 +1,7 @@
 """Reading the store for a round: the live version's feedback, with every reply and comparison it names."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from feedback_store import feedback, replies, versions
 from feedback_store.connection import Connection
@@ -22,12 +23,20 @@ class Evidence:
     acts: int
 
 
-def read_evidence(connection: Connection, *, fresh_only: bool, verdicts_as_thumbs: bool = True) -> Evidence:
-    """Read effective feedback: on replies of the live version alone when `fresh_only` (on-policy), else on all."""
+def read_evidence(
+    connection: Connection, *, fresh_only: bool, verdicts_as_thumbs: bool = True, since: datetime | None = None
+) -> Evidence:
+    """Read effective feedback: on replies of the live version alone when `fresh_only` (on-policy), else on all.
+
+    since: only acts given at or after that time.
+    """
     live = versions.live_version(connection)
     policy_version = live.version if fresh_only else None
     acts = feedback.effective_feedback(connection, policy_version=policy_version)
     everyones = feedback.effective_feedback(connection, policy_version=policy_version, include_quarantined=True)
+    if since is not None:
+        acts = [act for act in acts if act.act.created_at is not None and act.act.created_at >= since]
+        everyones = [act for act in everyones if act.act.created_at is not None and act.act.created_at >= since]
     compared = sorted({act.act.comparison_id for act in acts if act.act.comparison_id is not None})
     shown = replies.comparisons_by_id(connection, compared)
     found = judgements(acts, shown, verdicts_as_thumbs=verdicts_as_thumbs)

@@ -25,6 +25,7 @@ from trainer.child import TrainingProcess, threads_for
 from trainer.context import TrainerContext
 from trainer.evidence import other_prompts, read_evidence
 from trainer.job import CANCEL_FILE, JOB_FILE, Job, read_job, remove_texts, write_job
+from trainer.preview import data_window
 from trainer.readiness import Readiness, judge_readiness
 from trainer.selection import Usable, select, usable
 from trainer.settings import GateSettings, LoraSettings, TrainingSettings
@@ -146,8 +147,12 @@ class RoundRun:
         context = self._context
         self._advance("selecting")
         training, lora, gate = self._settings()
+        window = data_window(self._round.settings, context.rounds)
         evidence = context.store.read(
-            read_evidence, fresh_only=context.rounds.fresh_only, verdicts_as_thumbs=training.use_verdicts_as_thumbs
+            read_evidence,
+            fresh_only=window.fresh_only,
+            verdicts_as_thumbs=training.use_verdicts_as_thumbs,
+            since=window.since,
         )
         kept = usable(
             evidence.found, evidence.replies, max_votes_per_rater=context.rounds.max_votes_per_rater, seed=training.seed

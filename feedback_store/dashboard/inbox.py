@@ -138,7 +138,7 @@ async def act_on_replies(visit: Visit) -> Response:
     names = sorted({target.reply_id for target in targets})
     logged = visit.act(
         f"reply.{form.action}", f"reply {names[0]}" if len(names) == 1 else f"{len(names)} replies", form.reason,
-        targets=list(form.target)[:50],
+        details={"targets": list(form.target)[:50]},
     )  # fmt: skip
     try:
         await visit.write(logged, act, form.action, targets, actor=visit.actor, reason=form.reason)

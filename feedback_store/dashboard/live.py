@@ -48,11 +48,13 @@ def _headers() -> dict[str, str]:
 
 
 async def _events(visit: Visit, pulse: Pulse, which: str, open_streams: set[int]) -> AsyncIterator[bytes]:
-    until, sent = time.monotonic() + LIFE_S, None
+    until = time.monotonic() + LIFE_S
+    sent: str | None = None
     open_streams.add(id(visit))
     try:
         yield b"retry: 1000\n\n"
         while time.monotonic() < until and not visit.parts.stopping():
+            present: str | None
             try:
                 present = await visit.read(pulse, which)
             except StoreUnavailable:

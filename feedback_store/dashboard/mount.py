@@ -9,7 +9,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from feedback_store.access.rules import role_of
-from feedback_store.dashboard import account, annotate, home, inbox, inbox_reply, language, live, overview, sign_in
+from feedback_store.dashboard import (
+    account,
+    annotate,
+    home,
+    inbox,
+    inbox_reply,
+    language,
+    live,
+    overview,
+    people,
+    rounds,
+    settings,
+    sign_in,
+    versions,
+)
 from feedback_store.dashboard.parts import DashboardParts
 from feedback_store.dashboard.rendering import Pages
 from feedback_store.dashboard.routes import Entry, Handler, Routes
@@ -21,7 +35,9 @@ from feedback_store.pages.language import to_translate
 Endpoint = Callable[[Request], Awaitable[Response]]
 log = logging.getLogger(__name__)
 
-MODULES = (home, sign_in, account, language, overview, inbox, inbox_reply, annotate)
+MODULES = (
+    home, sign_in, account, language, overview, inbox, inbox_reply, annotate, rounds, versions, people, settings,
+)  # fmt: skip
 """Every module with pages: each has a `routes`."""
 
 ENTRIES = (
@@ -116,5 +132,5 @@ def _refusal(visit: Visit, error: Exception) -> Response:
         case _ if isinstance(error, visit.parts.conflicts):
             return visit.render("problem.html", 409, problem="conflict", message=str(error))
         case _:
-            log.exception("page failed route=%s", getattr(visit.request.scope.get("route"), "path", "?"))
+            log.error("page failed path=%s", visit.request.scope["route"].path, exc_info=error)
             return visit.render("problem.html", 500, problem="failed", message="")

@@ -36,6 +36,10 @@ class DashboardParts:
     """What a round of this wish would train on, and for how long; nothing is written."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """The vetted settings that a round starts from, by section (training, lora, gate, rounds)."""
+    methods: tuple[str, ...] = ("kto", "dpo")
+    """The methods that a round may be asked for."""
+    round_log: Callable[[int], str | None] = lambda round_id: None
+    """The last lines that a round's training process wrote; None where there is nothing (any more)."""
     serving: Callable[[], dict[str, Any]] = dict
     """What this server serves: `version`, `canary`, `loaded` (version → replies under way), `uptime_s`."""
     prepare_version: Callable[[int], None] = lambda version: None

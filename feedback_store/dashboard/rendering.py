@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, Response
 
 from feedback_store.access.rules import role_of
 from feedback_store.dashboard import wording
+from feedback_store.dashboard.memory import Memory
 from feedback_store.dashboard.routes import Entry
 from feedback_store.pages import SECURITY_HEADERS
 from feedback_store.pages.language import LANGUAGES, NAMES, Language, catalogue
@@ -51,6 +52,7 @@ class Pages:
         self, assets: str, entries: tuple[Entry, ...], routes: frozenset[str], notices: Mapping[str, str]
     ) -> None:
         self.assets, self.notices = assets, notices
+        self.memory = Memory()
         self.entries = tuple(entry for entry in entries if f"GET {entry.path}" in routes)
 
     def render(self, visit: "Visit", template: str, status: int, values: Mapping[str, Any]) -> Response:

@@ -1,7 +1,7 @@
 """One request to a page: who asks, in which language, what they sent, and how to answer."""
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import quote, urlencode
@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from feedback_store.access.roles import Role, reaches
 from feedback_store.access.sessions import Session, find_session
 from feedback_store.access.users import User
-from feedback_store.audit import Act, record
+from feedback_store.audit import Act, audited
 from feedback_store.connection import Connection
 from feedback_store.dashboard.forms import CSRF_FIELD, Form, checked, parse_form, read_fields
 from feedback_store.dashboard.parts import DashboardParts
@@ -115,11 +115,11 @@ class Visit:
         self, act: Act, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a write of the store and log the act, both or neither."""
-        return await self.parts.store.write_async(_audited, act, lambda connection: fn(connection, *args, **kwargs))
+        return await self.parts.store.write_async(audited, act, fn, *args, **kwargs)
 
-    def act(self, action: str, target: str = "", reason: str = "", **details: Any) -> Act:
+    def act(self, action: str, target: str = "", reason: str = "", *, details: Mapping[str, Any] | None = None) -> Act:
         """Describe what this person is about to do, for `write`."""
-        return Act(self.actor, action, target, reason, details)
+        return Act(self.actor, action, target, reason, dict(details or {}))
 
     def say(self, text: str, **values: Any) -> str:
         """Translate a text of ours into the reader's language."""
@@ -136,11 +136,6 @@ class Visit:
             parameters["done"] = done
         where = f"{path}?{urlencode(parameters)}" if parameters else path
         return RedirectResponse(where, 303, headers=dict(self.pages.headers))
-
-
-def _audited(connection: Connection, act: Act, fn: Callable[[Connection], T]) -> T:
-    record(connection, act)
-    return fn(connection)
 
 
 def cookie_name(parts: DashboardParts) -> str:

@@ -46,6 +46,20 @@ STATES: Mapping[str, str] = {
     "expired": to_translate("expired"),
     "quarantined": to_translate("quarantined"),
 }
+REQUIREMENTS: Mapping[str, str] = {
+    "raters": to_translate("%(value)s of %(wanted)s raters"),
+    "prompts": to_translate("%(value)s of %(wanted)s prompts"),
+    "thumbs": to_translate("%(value)s of %(wanted)s thumbs"),
+    "rarer thumbs": to_translate("%(value)s of %(wanted)s thumbs of the rarer kind"),
+    "share of rarer thumbs": to_translate("%(value)s of %(wanted)s share of the rarer kind"),
+    "pairs": to_translate("%(value)s of %(wanted)s choices between replies"),
+    "prompts of pairs": to_translate("%(value)s of %(wanted)s prompts with a choice"),
+}
+GROUPS: Mapping[str, str] = {
+    "common": to_translate("For every round"),
+    "kto": to_translate("To learn from thumbs (KTO)"),
+    "dpo": to_translate("To learn from choices (DPO)"),
+}
 TONES: Mapping[str, str] = {
     "live": "good", "published": "good", "pass": "good", "up": "good", "ready": "good", "active": "good",
     "rejected": "bad", "failed": "bad", "fail": "bad", "down": "bad", "disabled": "bad", "revoked": "bad",
@@ -58,7 +72,7 @@ TONES: Mapping[str, str] = {
 
 def number(value: float | None, language: Language = "en") -> str:
     """Four significant digits, grouped: 12,345 · 0.7312 · 1.2e-05."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+    if value is None or not math.isfinite(value):
         return UNKNOWN
     if value == int(value) and abs(value) < 1e15:
         return str(format_decimal(int(value), locale=_locale(language)))
@@ -130,9 +144,23 @@ def sentence(name: str) -> str:
     return words[:1].upper() + words[1:]
 
 
+def requirement(item: Mapping[str, Any], language: Language = "en") -> str:
+    """A requirement of readiness: 12 of 200 thumbs. One that is not known here says its own name."""
+    spoken = share if item["name"].startswith("share") else number
+    values = {"value": spoken(item["value"], language), "wanted": spoken(item["wanted"], language)}
+    if item["name"] in REQUIREMENTS:
+        return translated(language, REQUIREMENTS[item["name"]], **values)
+    return f"{values['value']} / {values['wanted']} {item['name']}"
+
+
+def group(name: str, language: Language = "en") -> str:
+    """What a group of requirements is for."""
+    return translated(language, GROUPS[name]) if name in GROUPS else name.upper()
+
+
 def filters(language: Language) -> dict[str, Callable[..., Any]]:
     """Return the filters of the templates, in one language."""
-    named = (number, share, span, share_span, ago, moment, duration)
+    named = (number, share, span, share_span, ago, moment, duration, requirement, group)
     found: dict[str, Callable[..., Any]] = {each.__name__: functools.partial(each, language=language) for each in named}
     found["sentence"] = lambda name: translated(language, sentence(name))
     found["state"] = lambda name: translated(language, STATES[name]) if name in STATES else sentence(name)

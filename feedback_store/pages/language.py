@@ -51,7 +51,7 @@ def translated(language: Language, text: str, **values: Any) -> str:
 def choose(cookie: str | None, accept_language: str) -> Language:
     """Return the language of a reader: what they chose here, else the best of what their browser accepts."""
     if cookie in LANGUAGES:
-        return cookie  # type: ignore[return-value]
+        return cookie
     for tag in _by_preference(accept_language):
         primary = tag.partition("-")[0]
         if primary == "zh":

@@ -13,10 +13,10 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from thumbwise.cli.data_folder import load_or_create_token, make_data_dir, remove_server_file, write_server_file
 from thumbwise.cli.logs import log_to
@@ -260,7 +260,10 @@ def _app(settings: "Settings", context: Any) -> Any:
 def dashboard_parts(settings: "Settings", context: Any, app: Any) -> Any:
     """What the dashboard asks of the engine and the trainer."""
     from feedback_store.dashboard import DashboardParts
+    from feedback_store.records import Method
     from serving.engine import AdapterRefused
+    from trainer.child import LOG_FILE
+    from trainer.preview import preview
 
     def serving() -> dict[str, Any]:
         live, beside = context.live_policy(), context.canary()
@@ -271,11 +274,33 @@ def dashboard_parts(settings: "Settings", context: Any, app: Any) -> Any:
             "uptime_s": time.monotonic() - context.started_at,
         }
 
+    def look_ahead(wish: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return context.store.read(  # type: ignore[no-any-return]
+                preview, wish, rounds=settings.rounds, training=settings.training, gate=settings.gate
+            )
+        except ValueError as error:
+            return {"possible": False, "by_force": False, "reason": str(error)}
+
+    def round_log(round_id: int) -> str | None:
+        path = settings.data_dir / "rounds" / str(round_id) / LOG_FILE
+        try:
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - 16_384))
+                return file.read().decode("utf-8", "replace")
+        except OSError:
+            return None
+
+    sections = ("rounds", "training", "lora", "gate")
     return DashboardParts(
         store=context.store,
         admin_token=context.admin_token,
         access=settings.access,
         readiness=context.readiness,
+        preview=look_ahead,
+        defaults={name: settings.section(name).model_dump(mode="json") for name in sections},
+        methods=get_args(Method),
+        round_log=round_log,
         serving=serving,
         prepare_version=context.prepare_version,
         on_pointer_moved=context.on_pointer_moved,

@@ -4,7 +4,7 @@
 
 import { charts } from "./charts.js";
 
-const CALM_MS = 250; // events closer than this are one look
+const CALM_MS = 250; // events closer than this are one look; a busy page says data-calm="3000"
 
 export function live() {
   const main = document.getElementById("main");
@@ -49,7 +49,7 @@ export function live() {
       if (data === seen) return;
       const first = seen === null && data === main.dataset.pulse;
       seen = data;
-      if (!first) timer ??= setTimeout(look, CALM_MS);
+      if (!first) timer ??= setTimeout(look, Number(main.dataset.calm ?? CALM_MS));
     };
     source.onerror = () => {
       if (source.readyState !== EventSource.CLOSED) return; // it comes back by itself

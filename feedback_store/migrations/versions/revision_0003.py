@@ -1,4 +1,4 @@
-"""Who may do what: people with a role, their sessions, keys for programs, and the log of every act."""
+"""Who may do what: people with a role, their sessions, keys for programs, the log of every act, and an index for the overview."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -75,3 +75,5 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_audit_at"), "audit", ["at"])
+    figures = ["created_at", "policy_version", "completion_tokens", "finish_reason", "latency_ms"]
+    op.create_index(op.f("ix_replies_figures"), "replies", figures)

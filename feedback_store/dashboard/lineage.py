@@ -1,0 +1,74 @@
+"""The family tree of versions as geometry: one column a version, its parent to its left, lines between them.
+
+A child goes on in its parent's lane while that is free; what was tried beside it gets a lane of its own below.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from feedback_store.records import PolicyVersion
+
+COLUMN, LANE = 92.0, 62.0
+LEFT, TOP = 40.0, 34.0
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A version in the picture. `note` stands under its number."""
+
+    version: int
+    state: str
+    x: float
+    y: float
+    note: str
+    path: str
+    """The line from its parent; empty for the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """The picture's nodes and size."""
+
+    nodes: tuple[Node, ...]
+    width: float
+    height: float
+
+
+def lineage(versions: Sequence[PolicyVersion], shares: Mapping[int, str], most: int = 40) -> Lineage:
+    """Lay out the newest `most` versions. shares: version → where it serves now, in words."""
+    shown = sorted(versions, key=lambda one: one.version)[-most:]
+    places: dict[int, tuple[float, float]] = {}
+    ends: dict[int, int] = {}  # lane → the version at its end
+    lanes: dict[int, int] = {}
+    nodes = []
+    for column, one in enumerate(shown):
+        parent = one.parent if one.parent in places else None
+        lane = lanes[parent] if parent is not None and ends.get(lanes[parent]) == parent else _free(ends)
+        if parent is not None and ends.get(lanes[parent]) != parent and _abandoned(ends, lanes[parent], shown):
+            lane = lanes[parent]
+        lanes[one.version], ends[lane] = lane, one.version
+        x, y = LEFT + column * COLUMN, TOP + lane * LANE
+        path = ""
+        if parent is not None:
+            from_x, from_y = places[parent]
+            bend = x - COLUMN / 2
+            path = (
+                f"M{from_x:.0f} {from_y:.0f}H{x:.0f}"
+                if from_y == y
+                else (
+                    f"M{from_x:.0f} {from_y:.0f}C{from_x + COLUMN / 2:.0f} {from_y:.0f} {bend - 20:.0f} {y:.0f} {x:.0f} {y:.0f}"
+                )
+            )
+        places[one.version] = (x, y)
+        nodes.append(Node(one.version, one.state, x, y, shares.get(one.version, ""), path))
+    height = TOP + max(lanes.values(), default=0) * LANE + 44
+    return Lineage(tuple(nodes), LEFT * 2 + max(0, len(shown) - 1) * COLUMN, height)
+
+
+def _free(ends: Mapping[int, int]) -> int:
+    return next(lane for lane in range(len(ends) + 1) if lane not in ends)
+
+
+def _abandoned(ends: Mapping[int, int], lane: int, shown: Sequence[PolicyVersion]) -> bool:
+    """Whether the lane's last version was rejected: the next try may take its lane."""
+    return any(one.version == ends.get(lane) and one.state == "rejected" for one in shown)
