@@ -161,10 +161,13 @@ function saving(form) {
       return !stuck;
     },
     leave() {
-      if (dirty && !running && !stuck) navigator.sendBeacon(form.action, body(form));
+      if (dirty && !running && !stuck) navigator.sendBeacon(target(form), body(form));
     },
   };
 }
+
+// Not form.action: that is the button of this name.
+const target = (form) => form.getAttribute("action");
 
 function body(form) {
   const data = new URLSearchParams(new FormData(form));
@@ -175,7 +178,7 @@ function body(form) {
 function post(form) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open("POST", form.action);
+    request.open("POST", target(form));
     request.setRequestHeader("accept", "application/json");
     request.responseType = "json";
     request.onload = () => (request.status >= 500 ? reject(new Error("away")) : resolve({ status: request.status, body: request.response }));

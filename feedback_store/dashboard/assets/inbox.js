@@ -63,6 +63,8 @@ export function inbox() {
   chosen();
 }
 
+// Not form.action: in the list that is a button of this name.
+const target = (form) => form.getAttribute("action");
 const rows = () => [...document.querySelectorAll("#acts [data-row]")];
 const boxes = () => [...document.querySelectorAll("#acts [name=target]")];
 const place = () => rows().indexOf(document.activeElement?.closest("[data-row]"));
@@ -110,19 +112,19 @@ function send(form, submitter, show) {
     if (action === "exclude" && meant.every((row) => "excluded" in row.dataset)) data.set("action", "restore");
     const id = rows()[next]?.dataset.row ?? here?.dataset.row;
     form.querySelector("[name=reason]").value = "";
-    show("POST", form.action, new URLSearchParams(data), true).then(() => {
+    show("POST", target(form), new URLSearchParams(data), true).then(() => {
       const at = rows().findIndex((row) => row.dataset.row === id);
       focusRow(at < 0 ? 0 : at);
     });
   } else {
-    show("POST", form.action, new URLSearchParams(data), true);
+    show("POST", target(form), new URLSearchParams(data), true);
   }
 }
 
 function address(search) {
   const data = [...new FormData(search)].filter(([name, value]) => value && !(name === "order" && value === "newest"));
   const query = new URLSearchParams(data).toString();
-  return query ? `${search.action}?${query}` : search.action;
+  return query ? `${target(search)}?${query}` : target(search);
 }
 
 /** Let the fields of the search say what the address says, whoever changed it. */
