@@ -104,12 +104,17 @@ def _put_part(connection: Connection, reply_ids: Sequence[str]) -> None:
             select(inbox.c.reply_id, inbox.c.item_id, inbox.c.words_key).where(inbox.c.reply_id.in_(reply_ids))
         )
     }
+    new: list[_Item] = []
     for reply_id in reply_ids:
         item, row = wanted.get(reply_id), present.get(reply_id)
         if item is None and row is not None:
             _remove(connection, row.item_id)
-        elif item is not None:
-            _store(connection, item, None if row is None else row.item_id, None if row is None else row.words_key)
+        elif item is not None and row is None:
+            new.append(item)
+        elif item is not None and row is not None:
+            _change(connection, item, row.item_id, row.words_key)
+    if new:
+        _add(connection, new)
 
 
 def _items_of(connection: Connection, reply_ids: Sequence[str]) -> dict[str, _Item]:
@@ -241,29 +246,45 @@ def _searchable(row: Any, acts: Iterable[Feedback]) -> str:
     return "\n".join([row.text or "", *questions[-1:], *sorted(written)])
 
 
-def _store(connection: Connection, item: _Item, item_id: int | None, words_key: int | None) -> None:
-    if item_id is None:
-        key = connection.execute(insert(inbox), item.values).inserted_primary_key
-        item_id = int(key[0]) if key else 0
-    else:
-        connection.execute(update(inbox).where(inbox.c.item_id == item_id).values(**item.values))
-        connection.execute(delete(inbox_raters).where(inbox_raters.c.item_id == item_id))
-    if item.held:
-        rows = [{"rater_id": name, "item_id": item_id, "said": held.said} for name, held in item.held.items()]
-        connection.execute(insert(inbox_raters), rows)
+def _add(connection: Connection, items: Sequence[_Item]) -> None:
+    """Insert rows, many at a time: a store that is opened for the first time since an upgrade has all of them new."""
+    made = insert(inbox).returning(inbox.c.reply_id, inbox.c.item_id)
+    numbers = {row.reply_id: row.item_id for row in connection.execute(made, [item.values for item in items])}
+    numbered = [(numbers[item.values["reply_id"]], item) for item in items]
+    _add_raters(connection, numbered)
+    _index_words(connection, numbered)
+
+
+def _change(connection: Connection, item: _Item, item_id: int, words_key: int) -> None:
+    connection.execute(update(inbox).where(inbox.c.item_id == item_id).values(**item.values))
+    connection.execute(delete(inbox_raters).where(inbox_raters.c.item_id == item_id))
+    _add_raters(connection, [(item_id, item)])
     if words_key != item.values["words_key"]:
-        _index_words(connection, item_id, item.words)
+        _forget_words(connection, item_id)
+        _index_words(connection, [(item_id, item)])
 
 
-def _index_words(connection: Connection, item_id: int, words: list[str]) -> None:
-    _forget_words(connection, item_id)
+def _add_raters(connection: Connection, numbered: Sequence[tuple[int, _Item]]) -> None:
+    rows = [
+        {"rater_id": name, "item_id": item_id, "said": held.said}
+        for item_id, item in numbered
+        for name, held in item.held.items()
+    ]
+    if rows:
+        connection.execute(insert(inbox_raters), rows)
+
+
+def _index_words(connection: Connection, numbered: Sequence[tuple[int, _Item]]) -> None:
     if connection.dialect.name == "postgresql":
-        statement = text("INSERT INTO inbox_words (item_id, words) VALUES (:item_id, CAST(:words AS tsvector))")
-        document = postgresql_document(words)
+        statement = text(
+            "INSERT INTO inbox_words (item_id, words) VALUES (:item_id, CAST(:words AS tsvector))"
+            " ON CONFLICT (item_id) DO UPDATE SET words = excluded.words"
+        )
+        written = postgresql_document
     else:
-        statement = text("INSERT INTO inbox_words (rowid, words) VALUES (:item_id, :words)")
-        document = sqlite_document(words)
-    connection.execute(statement, {"item_id": item_id, "words": document})
+        statement = text("INSERT OR REPLACE INTO inbox_words (rowid, words) VALUES (:item_id, :words)")
+        written = sqlite_document
+    connection.execute(statement, [{"item_id": item_id, "words": written(item.words)} for item_id, item in numbered])
 
 
 def _forget_words(connection: Connection, item_id: int) -> None:
