@@ -11,7 +11,7 @@ from feedback_store.agreement import Agreement, agreement
 from feedback_store.annotation_queues import QUEUES, LabelRequest, Queue, list_requests
 from feedback_store.review_schema import annotation_labels, annotation_tasks
 
-MOST_LABELS = 20_000
+MOST_LABELS = 5_000
 """The newest labels that agreement is computed from."""
 
 
@@ -65,7 +65,7 @@ def progress(connection: Connection, annotator: str) -> Progress:
     labels = _done_labels(connection)
     return Progress(
         tuple(_queues(connection, annotator)),
-        tuple(_requests(connection)),
+        tuple(requests(connection)),
         tuple(_annotators(connection, labels)),
         agreement_of(labels),
     )
@@ -146,7 +146,8 @@ def _queues(connection: Connection, annotator: str) -> list[QueueProgress]:
     return [found.get(queue, QueueProgress(queue, 0, 0, 0)) for queue in QUEUES]
 
 
-def _requests(connection: Connection) -> list[RequestProgress]:
+def requests(connection: Connection) -> list[RequestProgress]:
+    """Return the newest requests, newest first, with how far they are."""
     label, task = annotation_labels.c, annotation_tasks.c
     query = (
         select(task.request_id, func.count(task.task_id.distinct()))

@@ -158,11 +158,15 @@ def search(
     return InboxPage(items, rows[limit - 1]["reply_id"] if len(rows) > limit else None)
 
 
-def matching_ids(connection: Connection, wanted: InboxFilter, limit: int) -> list[str]:
-    """Return the ids of the replies that a filter finds, newest first, at most `limit`: for an act on all of them."""
-    query = select(inbox.c.reply_id).where(_condition(connection, wanted))
-    query = query.order_by(inbox.c.created_at.desc(), inbox.c.reply_id.desc()).limit(limit)
-    return list(connection.execute(query).scalars())
+def matching(connection: Connection, wanted: InboxFilter, limit: int) -> list[tuple[str, int]]:
+    """Return all replies that a filter finds, newest first, at most `limit`, each with its revision: for an act on all
+    of them."""
+    query = select(inbox.c.reply_id, reply_reviews.c.revision).join(
+        reply_reviews, reply_reviews.c.reply_id == inbox.c.reply_id, isouter=True
+    )
+    query = query.where(_condition(connection, wanted)).limit(limit)
+    rows = connection.execute(query.order_by(inbox.c.created_at.desc(), inbox.c.reply_id.desc()))
+    return [(row.reply_id, row.revision or 0) for row in rows]
 
 
 def count(connection: Connection, wanted: InboxFilter) -> InboxCounts:

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from feedback_store import annotation_labels as labels
 from feedback_store import annotation_queues as queues
 from feedback_store.annotation_labels import REASONS, Label, LabelVerdict
-from feedback_store.annotation_progress import Progress, labels_and_tasks, progress
+from feedback_store.annotation_progress import Progress, RequestProgress, labels_and_tasks, progress, requests
 from feedback_store.annotation_queues import Queue, Task
 from feedback_store.connection import Connection
 from feedback_store.dashboard.forms import Form
@@ -85,7 +85,9 @@ class _Home:
 @routes.on("GET /dashboard/annotate")
 async def show_annotate(visit: Visit) -> Response:
     """Show what is asked for, what is left, and how far annotators agree."""
-    found = await visit.read(_home, visit.actor)
+    # Agreement is worked out anew when there is a new label, not for every look.
+    done = await visit.read(labels_and_tasks)
+    found = await visit.pages.memory.get(("annotate", visit.actor, done), lambda: visit.read(_home, visit.actor))
     return visit.render("annotate.html", found=found, queue_words=QUEUE_WORDS)
 
 
@@ -114,7 +116,7 @@ async def show_label(visit: Visit) -> Response:
     """Show a task as this annotator is shown it."""
     queue = visit.query(NextForm).queue
     given = await visit.read(labels.assignment, visit.actor, visit.number("label_id"))
-    found = await visit.read(_home, visit.actor)
+    asked = await visit.read(requests)
     label = given.label
     return visit.render(
         "annotate_label.html",
@@ -127,8 +129,8 @@ async def show_label(visit: Visit) -> Response:
         queue=queue,
         queue_words=QUEUE_WORDS,
         reasons={name: REASON_WORDS[name] for name in REASONS},
-        request=_request_of(found.progress, given.task),
-        last=found.last,
+        request=_request_of(asked, given.task),
+        last=await visit.read(labels.last_label, visit.actor),
     )
 
 
@@ -199,10 +201,10 @@ def _page_of(label: Label) -> str:
     return f"/dashboard/annotate/labels/{label.label_id}"
 
 
-def _request_of(found: Progress, task: Task) -> object:
+def _request_of(asked: list[RequestProgress], task: Task) -> RequestProgress | None:
     """The request that a task is part of, else the newest that is not fulfilled."""
-    mine = [one for one in found.requests if one.request.request_id == task.request_id]
-    return next(iter(mine or [one for one in found.requests if not one.fulfilled]), None)
+    mine = [one for one in asked if one.request.request_id == task.request_id]
+    return next(iter(mine or [one for one in asked if not one.fulfilled]), None)
 
 
 def _save(connection: Connection, annotator: str, label_id: int, form: LabelForm) -> Label:

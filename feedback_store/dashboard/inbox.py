@@ -18,12 +18,22 @@ from feedback_store.connection import Connection
 from feedback_store.dashboard.forms import Form, parse_form
 from feedback_store.dashboard.routes import Routes
 from feedback_store.dashboard.visit import Visit
-from feedback_store.errors import Refused, StoreError
+from feedback_store.errors import Conflict, Refused, StoreError
 from feedback_store.inbox import NEWS_AT_ONCE, Said, catch_up, has_news, news_waits
 from feedback_store.inbox_search import InboxCounts, InboxFilter, InboxPage, Order
 from feedback_store.pages.language import to_translate
 from feedback_store.records import FeedbackKind
-from feedback_store.review import Action, ReviewAct, ReviewConflict, Target, act, last_batch_of, recent_acts, undo
+from feedback_store.review import (
+    MOST_AT_ONCE,
+    Action,
+    ReviewAct,
+    ReviewConflict,
+    Target,
+    act,
+    last_batch_of,
+    recent_acts,
+    undo,
+)
 from feedback_store.saved_views import SavedView
 from feedback_store.schema import now
 from feedback_store.store import Store
@@ -90,6 +100,8 @@ class ActForm(Form):
 
     action: Action
     target: tuple[str, ...] = ()
+    all: int | None = None
+    """Not what is ticked but all that the list finds: as many as it said."""
     reason: str = ""
     back: str = ""
     """The list's query, to come back to."""
@@ -132,6 +144,8 @@ async def show_inbox(visit: Visit) -> Response:
 async def act_on_replies(visit: Visit) -> Response:
     """Flag, exclude, restore, approve, reject … all targets or none."""
     form = await visit.form(ActForm)
+    if form.all is not None:
+        return await _act_on_all(visit, form, form.all)
     if not form.target:
         raise Refused("target", "no reply is chosen; wanted: tick at least one")
     targets = [_target(text) for text in form.target]
@@ -145,6 +159,22 @@ async def act_on_replies(visit: Visit) -> Response:
     except ReviewConflict as conflict:
         return await after_conflict(visit, conflict, form.back, form.page)
     return back_to(visit, form.back, form.page)
+
+
+async def _act_on_all(visit: Visit, form: ActForm, expected: int) -> Response:
+    query = query_of(form.back)
+    await take_up_news(visit.parts.store)
+
+    def act_on_all(connection: Connection) -> None:
+        found = inbox_search.matching(connection, query.wanted(), MOST_AT_ONCE + 1)
+        if len(found) != expected:
+            raise Conflict(f"the list finds {len(found)} replies now, it said {expected}: nothing was done")
+        targets = [Target(reply_id, revision) for reply_id, revision in found]
+        act(connection, form.action, targets, actor=visit.actor, reason=form.reason)
+
+    logged = visit.act(f"reply.{form.action}", f"{expected} replies", form.reason, details={"found_by": form.back})
+    await visit.write(logged, act_on_all)
+    return back_to(visit, form.back, None)
 
 
 @routes.on("POST /dashboard/inbox/undo")
@@ -242,6 +272,7 @@ async def _list(visit: Visit, query: InboxQuery, conflict: ReviewConflict | None
         asked=_asked(visit, query),
         conflict=conflict,
         waiting=waiting,
+        most_at_once=MOST_AT_ONCE,
         words_of_acts=WORDS_OF_ACTS,
         verdict_words=VERDICT_WORDS,
         kind_words=KIND_WORDS,

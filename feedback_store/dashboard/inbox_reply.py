@@ -18,7 +18,9 @@ from feedback_store.dashboard.inbox import (
 )
 from feedback_store.dashboard.routes import Routes
 from feedback_store.dashboard.visit import Visit
+from feedback_store.feedback import history
 from feedback_store.inbox_search import InboxFilter, Order
+from feedback_store.replies import get_reply
 from feedback_store.reply_story import ReplyStory, reply_story
 from feedback_store.review import ReviewAct, ReviewConflict, Target
 from feedback_store.schema import now
@@ -81,8 +83,11 @@ async def note_reply(visit: Visit) -> Response:
 @routes.topic("reply", "operator")
 def reply_pulse(connection: Connection, which: str) -> str:
     """Changes with every vote on the reply and every act on it."""
-    story = reply_story(connection, which)
-    return f"{story.acts[0].act_id if story.acts else 0}-{story.feedback[0].entry.feedback_id if story.feedback else 0}"
+    reply = get_reply(connection, which)
+    acts = history(connection, reply_id=which)
+    if reply.comparison_id is not None:
+        acts += history(connection, comparison_id=reply.comparison_id)
+    return f"{len(acts)} {len(review.acts_on(connection, which))}"
 
 
 async def show_story(

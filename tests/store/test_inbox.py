@@ -115,7 +115,7 @@ def test_a_reply_with_feedback_stands_in_the_inbox_and_says_what_people_hold_of_
 def test_a_filter_finds(rated: Scene, fields: dict[str, Any], ids: list[str]) -> None:
     assert found(rated.store, **fields) == ids
     assert rated.store.read(inbox_search.count, InboxFilter(**fields)).total == len(ids)
-    assert rated.store.read(inbox_search.matching_ids, InboxFilter(**fields), 100) == ids
+    assert rated.store.read(inbox_search.matching, InboxFilter(**fields), 100) == [(name, 0) for name in ids]
 
 
 def test_counts_say_how_many_of_what_is_found_have_what(rated: Scene) -> None:

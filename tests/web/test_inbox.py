@@ -1,10 +1,12 @@
 """Inbox in a real browser: finding, excluding, undoing, correcting, and two operators at once."""
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
+from sqlalchemy import Connection, text
 
 from feedback_store import review
 from feedback_store.feedback import effective_feedback
@@ -15,14 +17,13 @@ from tests.web.rated import Rated
 
 pytestmark = pytest.mark.browser
 Open = Callable[..., Page]
+NUMBERS = itertools.count(1)
 
 
 @pytest.fixture
 def birds(site: Site) -> Iterator[Rated]:
     """Three bad replies about a yak, a good one, and two bad ones about something else."""
-    global CHANNEL
-    CHANNEL += 1
-    rated = Rated(site, f"birds-{CHANNEL}")
+    rated = Rated(site, f"birds-{next(NUMBERS)}")
     for name, question, thumb in (
         ("a", "How tall is a yak?", "down"),
         ("b", "Does a yak fly?", "down"),
@@ -38,17 +39,12 @@ def birds(site: Site) -> Iterator[Rated]:
         site.store.write(forget, f"{rated.name}-{name}")
 
 
-CHANNEL = 0
-
-
-def forget(connection, reply_id: str) -> None:
-    from sqlalchemy import text
-
+def forget(connection: Connection, reply_id: str) -> None:
     connection.execute(text("DELETE FROM feedback WHERE reply_id = :one"), {"one": reply_id})
     connection.execute(text("DELETE FROM replies WHERE reply_id = :one"), {"one": reply_id})
 
 
-def rows(page: Page):
+def rows(page: Page) -> Locator:
     return page.locator("#acts [data-row]")
 
 

@@ -145,6 +145,7 @@ function saving(form) {
   return {
     soon(wait) {
       dirty = true;
+      if (!stuck) told.textContent = form.dataset.saving;
       clearTimeout(timer);
       timer = null;
       if (wait) timer = setTimeout(run, wait);

@@ -15,8 +15,10 @@ export function inbox() {
     const turn = (newest += 1);
     return load(method, url, body).then(({ page, address }) => {
       if (turn !== newest) return; // a later one is on its way
-      for (const box of boxes()) box.checked = box.defaultChecked;
+      const ticked = new Set(method === "GET" ? boxes().filter((box) => box.checked).map((box) => box.value) : []);
+      for (const box of document.querySelectorAll("#acts [type=checkbox]")) box.checked = box.defaultChecked;
       takeOver(page);
+      for (const box of boxes()) if (ticked.has(box.value)) box.checked = true;
       if (!keep) {
         const at = new URL(address);
         history.replaceState(null, "", at.pathname === location.pathname ? at.pathname + at.search : location.href);
@@ -103,13 +105,14 @@ function send(form, submitter, show) {
     const ticked = rows().filter((row) => row.querySelector("[name=target]").checked);
     const here = rows()[Math.max(0, place())];
     const meant = ticked.length ? ticked : here ? [here] : [];
-    if (!ticked.length && here) {
+    const all = form.querySelector("[name=all]:checked");
+    if (!ticked.length && here && !all) {
       data.append("target", here.querySelector("[name=target]").value);
       next = rows().indexOf(here) + 1;
     }
     const action = data.get("action");
-    if (action === "flag" && meant.every((row) => "flagged" in row.dataset)) data.set("action", "unflag");
-    if (action === "exclude" && meant.every((row) => "excluded" in row.dataset)) data.set("action", "restore");
+    if (action === "flag" && !all && meant.every((row) => "flagged" in row.dataset)) data.set("action", "unflag");
+    if (action === "exclude" && !all && meant.every((row) => "excluded" in row.dataset)) data.set("action", "restore");
     const id = rows()[next]?.dataset.row ?? here?.dataset.row;
     form.querySelector("[name=reason]").value = "";
     show("POST", target(form), new URLSearchParams(data), true).then(() => {
