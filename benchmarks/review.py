@@ -2,9 +2,9 @@
 
     make bench-review ARGS="[--url postgresql://…] [--replies N --events N] [--keep FOLDER]"
 
-Every case is a page as an operator's browser asks for it: found, counted and drawn. The peer is what a dashboard without
-a table of its own would ask of the same SQLite, with the indexes that votes need anyway: the list and its count in plain
-SQL over replies and acts (the newest act of each rater holds), words by LIKE; no HTTP, no page.
+Every case is a page as an operator's browser asks for it: found, counted and drawn. The peer is what a dashboard
+without a table of its own would ask of the same SQLite, with the indexes that votes need anyway: the list and its count
+in plain SQL over replies and acts (the newest act of each rater holds), words by LIKE; no HTTP, no page.
 """
 
 import argparse
@@ -34,7 +34,7 @@ CASES: dict[str, tuple[str, str | None]] = {
     "disputed": ("disputed=yes", "{down} AND {up}"),
     "corrections to decide": ("pending=yes", "EXISTS (SELECT 1 FROM feedback f WHERE f.reply_id = r.reply_id"
                               " AND f.kind = 'correction')"),
-    "one rater": ("rater=000000070000000a", None),
+    "one rater": ("rater={rater}", None),
     "ten days of one channel": ("channel=telegram&since={since}&until={until}", None),
     "a page far down": ("after={middle}", None),
     "one reply": ("/{middle}", None),
@@ -67,9 +67,8 @@ def main() -> None:
         with Store.open(url) as store:
             if store.read(_replies) == 0:
                 seed_store(store, reply_count=arguments.replies, event_count=arguments.events, seed=arguments.seed)
-            count, middle, since, until = store.read(_facts)
+            count, filled = store.read(_facts)
             peers = {} if arguments.url else _peers(store)
-        filled = {"middle": middle, "since": since, "until": until}
         with running_server(folder, "--dashboard", "--url", url) as server:
             ours = _measure(server.port, server.cookie, filled)
     rows = [Row(case, seconds, peers.get(case), unit="s") for case, seconds in ours.items()]
@@ -89,14 +88,15 @@ def _replies(connection: Connection) -> int:
     return int(connection.exec_driver_sql("SELECT count(*) FROM replies").scalar() or 0)
 
 
-def _facts(connection: Connection) -> tuple[int, str, str, str]:
-    """How many replies there are, one in the middle of them, and ten days around it."""
+def _facts(connection: Connection) -> tuple[int, dict[str, str]]:
+    """How many replies there are, one in the middle of them, ten days around it, and somebody who rated."""
     count = _replies(connection)
-    row = connection.exec_driver_sql(
+    middle, at = connection.exec_driver_sql(
         f"SELECT reply_id, created_at FROM inbox ORDER BY created_at LIMIT 1 OFFSET {count // 2}"
     ).one()
-    day = str(row[1])[:10]
-    return count, str(row[0]), f"{day[:8]}01", f"{day[:8]}10"
+    rater = connection.exec_driver_sql("SELECT rater_id FROM inbox_raters LIMIT 1").scalar_one()
+    month = str(at)[:8]
+    return count, {"middle": str(middle), "since": f"{month}01", "until": f"{month}10", "rater": str(rater)}
 
 
 def _measure(port: int, cookie: str, filled: dict[str, str]) -> dict[str, float]:

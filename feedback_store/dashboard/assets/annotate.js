@@ -15,7 +15,7 @@ export function annotate() {
     if (name === "pick") setOrder(form, [...order(form), Number(value)]);
     else if (name === "unpick") setOrder(form, order(form).slice(0, -1));
     else if (name === "judge") setVerdict(form, form.elements.verdict.value === value ? "" : value);
-    else if (name === "action" && !form.dataset.ready) {
+    else if (name === "action" && !("ready" in form.dataset)) {
       // What is under way comes first: the end must name the revision that it has seen.
       event.preventDefault();
       const submitter = event.submitter;
