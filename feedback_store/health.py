@@ -158,7 +158,9 @@ def state_pulse(connection: Connection) -> str:
     newest_act = connection.execute(select(func.max(feedback.c.feedback_id))).scalar()
     newest_reply = connection.execute(select(func.max(replies.c.created_at))).scalar()
     revision = connection.execute(select(live_pointer.c.revision)).scalar()
-    last = connection.execute(select(rounds.c.round_id, rounds.c.state).order_by(rounds.c.round_id.desc()).limit(1)).first()
+    last = connection.execute(
+        select(rounds.c.round_id, rounds.c.state).order_by(rounds.c.round_id.desc()).limit(1)
+    ).first()
     return f"{newest_act} {newest_reply} {revision} {tuple(last) if last else ''}"
 
 

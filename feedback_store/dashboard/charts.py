@@ -140,13 +140,9 @@ def whisker(
     return Whisker(at(value), at(low), at(high), tuple(round(min(98.0, max(2.0, place(one))), 1) for one in marks))
 
 
-def _line(
-    name: str, points: Sequence[Point], x_of: Callable[[float], float], y_of: Callable[[float], float]
-) -> Line:
+def _line(name: str, points: Sequence[Point], x_of: Callable[[float], float], y_of: Callable[[float], float]) -> Line:
     def path(pairs: Sequence[tuple[float, float]]) -> str:
-        return "".join(
-            f"{'L' if index else 'M'}{x_of(x):.1f} {y_of(y):.1f}" for index, (x, y) in enumerate(pairs)
-        )
+        return "".join(f"{'L' if index else 'M'}{x_of(x):.1f} {y_of(y):.1f}" for index, (x, y) in enumerate(pairs))
 
     bounded = [point for point in points if point.low is not None and point.high is not None]
     band = ""

@@ -46,12 +46,20 @@ ADVICE: Mapping[str, str] = {
     "distinct": to_translate("It says the same to everybody: fewer passes (epochs), and feedback on more prompts."),
     "truncated": to_translate("It does not come to an end: thumb down replies that are cut off, and train again."),
     "opening": to_translate("It begins every reply alike: feedback on more prompts, or fewer passes (epochs)."),
-    "new_phrases": to_translate("A phrase was taught by few people: look for it in the inbox, and exclude what is false."),
-    "retention_perplexity": to_translate("It forgets ordinary language: raise training.plain_text_weight, or halve the learning rate."),
+    "new_phrases": to_translate(
+        "A phrase was taught by few people: look for it in the inbox, and exclude what is false."
+    ),
+    "retention_perplexity": to_translate(
+        "It forgets ordinary language: raise training.plain_text_weight, or halve the learning rate."
+    ),
 }
-NOT_ENOUGH = to_translate("Too little evidence to judge: gather more feedback, or raise gate.replies, and run it again.")
+NOT_ENOUGH = to_translate(
+    "Too little evidence to judge: gather more feedback, or raise gate.replies, and run it again."
+)
 DIED = to_translate("The training process died. With too little memory, lower the batch size or training.max_tokens.")
-SCARCE = to_translate("There was too little feedback. Widen the data window, gather more, or start by force to try it out.")
+SCARCE = to_translate(
+    "There was too little feedback. Widen the data window, gather more, or start by force to try it out."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +116,9 @@ def _check(visit: Visit, check: Mapping[str, Any]) -> Check:
         warns_only=not check["hard"],
         value=wording.number(check.get("value"), visit.language),
         interval=wording.span(interval, visit.language),
-        threshold=wording.span(threshold, visit.language) if isinstance(threshold, list) else wording.number(threshold, visit.language),
+        threshold=wording.span(threshold, visit.language)
+        if isinstance(threshold, list)
+        else wording.number(threshold, visit.language),
         picture=_picture(check.get("value"), interval, marks),
         reason=check.get("reason", ""),
     )

@@ -84,7 +84,7 @@ def _endpoint(route: str, handler: Handler, parts: DashboardParts, pages: Pages)
         except SignInNeeded:
             return _sign_in_first(visit)
         except Exception as error:
-            return _refusal(visit, error)
+            return _refusal(visit, error, route)
 
     return answer
 
@@ -109,7 +109,7 @@ def _sign_in_first(visit: Visit) -> Response:
     return visit.render("problem.html", 401, problem="signed_out", message="")
 
 
-def _refusal(visit: Visit, error: Exception) -> Response:
+def _refusal(visit: Visit, error: Exception, route: str) -> Response:
     """Show what went wrong as a page: in words, with the way back."""
     match error:
         case Forbidden():
@@ -127,5 +127,5 @@ def _refusal(visit: Visit, error: Exception) -> Response:
         case _ if isinstance(error, visit.parts.conflicts):
             return visit.render("problem.html", 409, problem="conflict", message=str(error))
         case _:
-            log.error("page failed path=%s", visit.request.scope["route"].path, exc_info=error)
+            log.error("page failed route=%s", route, exc_info=error)
             return visit.render("problem.html", 500, problem="failed", message="")

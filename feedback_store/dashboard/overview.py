@@ -151,7 +151,9 @@ def charts_of(visit: Visit, buckets: Sequence[Bucket]) -> list[Chart]:
         if bucket.thumbs_rate is not None
     ]
     drawn = [
-        line_chart(visit.say("Replies"), [("", points([(each, float(each.replies)) for each in buckets]))], said, floor=0),
+        line_chart(
+            visit.say("Replies"), [("", points([(each, float(each.replies)) for each in buckets]))], said, floor=0
+        ),
         line_chart(visit.say("Thumbs up, with 95 % interval"), [("", rates)], share, floor=0, ceiling=1),
         line_chart(
             visit.say("Response time in seconds"),
@@ -183,7 +185,8 @@ def in_words(visit: Visit, alert: Alert) -> str:
         values = {name: wording.share(value, visit.language) for name, value in values.items()}
     elif alert.name == "slower":
         values = {
-            name.removesuffix("_ms"): f"{wording.number(value / 1000, visit.language)} s" for name, value in values.items()
+            name.removesuffix("_ms"): f"{wording.number(value / 1000, visit.language)} s"
+            for name, value in values.items()
         }
     elif alert.name == "length_moved":
         values = {name: wording.number(value, visit.language) for name, value in values.items()}
@@ -191,4 +194,4 @@ def in_words(visit: Visit, alert: Alert) -> str:
 
 
 def _seconds(milliseconds: float | None) -> float | None:
-    return None if milliseconds is None else milliseconds / 1000
+    return None if milliseconds is None else round(milliseconds / 1000, 2)

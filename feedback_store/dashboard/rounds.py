@@ -22,7 +22,9 @@ from feedback_store.schema import now
 
 routes = Routes()
 STARTED = routes.notice("round-started", to_translate("The round is asked for. A trainer takes it up within a second."))
-CANCELLED = routes.notice("round-cancelled", to_translate("The round is cancelled. The feedback stays for another one."))
+CANCELLED = routes.notice(
+    "round-cancelled", to_translate("The round is cancelled. The feedback stays for another one.")
+)
 
 STEPS = ("requested", "selecting", "training", "gating", "published")
 CURVES: Mapping[str, str] = {
@@ -135,9 +137,7 @@ async def start_round(visit: Visit) -> Response:
     act = visit.act("round.start", details={"method": plan.method, **wish})
     method: Any = None if plan.method == "auto" else plan.method
     try:
-        asked = await visit.write(
-            act, rounds.request_round, method=method, requested_by=visit.user.name, settings=wish
-        )
+        asked = await visit.write(act, rounds.request_round, method=method, requested_by=visit.user.name, settings=wish)
     except Conflict as conflict:
         return visit.render("problem.html", 409, problem="conflict", message=str(conflict), back="/dashboard/rounds")
     return visit.go(f"/dashboard/rounds/{asked.round_id}", done=STARTED)
@@ -233,7 +233,14 @@ def _charts(visit: Visit, series: Mapping[str, Sequence[RoundMetric]]) -> list[C
     found = []
     for name in sorted(names, key=order.index):
         lines = [
-            (label, [Point(float(one.step), one.value, visit.say("step %(n)s", n=one.step)) for one in points if one.name == name])
+            (
+                label,
+                [
+                    Point(float(one.step), one.value, visit.say("step %(n)s", n=one.step))
+                    for one in points
+                    if one.name == name
+                ],
+            )
             for label, points in series.items()
         ]
         title = visit.say(CURVES[name]) if name in CURVES else wording.sentence(name)
@@ -246,9 +253,7 @@ def _prompts(connection: Connection, reply_ids: Sequence[str | None]) -> dict[st
     """The last thing that was asked before each reply, where its text is kept."""
     found: dict[str, Reply] = replies.replies_by_id(connection, [each for each in reply_ids if each])
     return {
-        reply_id: message["content"]
-        for reply_id, reply in found.items()
-        for message in (reply.messages or ())[-1:]
+        reply_id: message["content"] for reply_id, reply in found.items() for message in (reply.messages or ())[-1:]
     }
 
 

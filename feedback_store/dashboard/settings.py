@@ -157,9 +157,7 @@ async def show_audit(visit: Visit) -> Response:
         found = await visit.read(audit.entries, limit=MOST_AUDIT_ROWS, actor=wanted.actor, action=wanted.action)
         headers = {**HEADERS, "content-disposition": 'attachment; filename="thumbwise-audit.csv"'}
         return Response(_csv(found), media_type="text/csv; charset=utf-8", headers=headers)
-    found = await visit.read(
-        audit.entries, limit=101, before=wanted.before, actor=wanted.actor, action=wanted.action
-    )
+    found = await visit.read(audit.entries, limit=101, before=wanted.before, actor=wanted.actor, action=wanted.action)
     return visit.render("audit.html", entries_shown=found[:100], more=found[100:], wanted=wanted)
 
 

@@ -117,9 +117,7 @@ class Visit:
         """Run a write of the store and log the act, both or neither."""
         return await self.parts.store.write_async(audited, act, fn, *args, **kwargs)
 
-    def act(
-        self, action: str, target: str = "", reason: str = "", *, details: Mapping[str, Any] | None = None
-    ) -> Act:
+    def act(self, action: str, target: str = "", reason: str = "", *, details: Mapping[str, Any] | None = None) -> Act:
         """Describe what this person is about to do, for `write`."""
         return Act(self.actor, action, target, reason, dict(details or {}))
 
