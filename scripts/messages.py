@@ -17,7 +17,7 @@ from babel.messages.pofile import read_po, write_po
 ROOT = Path(__file__).parent.parent
 LANGUAGES = ROOT / "feedback_store" / "pages" / "languages"
 KEYWORDS: dict[str, Any] = {
-    "_": None, "gettext": None, "ngettext": (1, 2), "say": None, "to_translate": None, "notice": (2,), "translated": (2,),
+    "_": None, "gettext": None, "ngettext": (1, 2), "say": None, "to_translate": None, "translated": (2,),
 }  # fmt: skip
 SOURCES = (
     ("python", "feedback_store/dashboard", "*.py"),
@@ -53,13 +53,14 @@ def main() -> int:
         with path.open("wb") as file:
             file.write(f"# Thumbwise's pages in {path.stem}. Brought up to date by scripts/messages.py.\n\n".encode())
             write_po(file, found, sort_output=True, omit_header=True, include_lineno=False, width=116)
-        without = [message.id for message in found if message.id and not _is_whole(message.string)]
+        without = [message.id for message in found if message.id and not is_whole(message.string)]
         missing += len(without)
         print(f"{path.name}: {len(found)} texts, {len(without)} without a translation")
     return 1 if missing else 0
 
 
-def _is_whole(string: str | tuple[str, ...] | list[str] | None) -> bool:
+def is_whole(string: str | tuple[str, ...] | list[str] | None) -> bool:
+    """Say whether a text has a translation, in every plural."""
     return bool(string) if isinstance(string, str) or string is None else all(string)
 
 

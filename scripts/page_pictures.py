@@ -1,6 +1,6 @@
 """Take a picture of every page, light, dark and on a phone: `make screenshots` writes them to build/screenshots.
 
-The store is an invented month (scripts/seed_store.py), the replies are scripted: no model is loaded, nothing is trained.
+The store is an invented month (scripts/seed_store.py), the replies are scripted: no model is loaded.
 """
 
 import os
@@ -13,8 +13,8 @@ from typing import Any
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from feedback_store.access import sessions, users
-from feedback_store.audit import Act, record
 from feedback_store.access.keys import add_key
+from feedback_store.audit import Act, record
 from feedback_store.dashboard.visit import cookie_name
 from scripts.seed_store import seed_store
 from tests.web.running import Running, running

@@ -25,7 +25,8 @@ QUESTIONS = (
     "How do I get wax out of a tablecloth?", "Write two friendly lines for a late birthday card.",
     "What is a good first tree for a small garden?", "Explain compound interest to a ten-year-old.",
     "Why does bread rise?", "Give me three ideas for a rainy afternoon.", "How long do I boil an egg?",
-    "What should I look for in a used bicycle?", "How do I say no without being rude?", "Name a quiet board game for two.",
+    "What should I look for in a used bicycle?", "How do I say no without being rude?",
+    "Name a quiet board game for two.",
 )  # fmt: skip
 ANSWERS = (
     "Let the wax harden, scrape it off, then iron the cloth between two sheets of paper.",
@@ -103,7 +104,8 @@ def _versions(connection: Connection, began: datetime) -> None:
                 "round_id": version - 1, "state": "rejected" if state == "rejected" else "published", "method": "kto",
                 "requested_by": "schedule", "requested_at": made - timedelta(hours=2),
                 "started_at": made - timedelta(hours=2), "ended_at": made, "fence": 1, "reference_version": parent,
-                "candidate_version": version, "settings": {"training": {"learning_rate": 2e-3 / version, "epochs": 1.0}},
+                "candidate_version": version,
+                "settings": {"training": {"learning_rate": round(4e-3 / version, 5), "epochs": 1.0}},
                 "selection": {"train": 480 + 31 * version, "train_up": 290, "held_out_votes": 96, "raters": 64},
                 "gate_report": report, "reason": report["summary"],
             },
@@ -235,7 +237,8 @@ def _gate_report(version: int, *, passed: bool, tokens: int) -> dict[str, Any]:
         "against": {"live": max(1, version - 1), "base": "invented-base"},
         "sample": {"prompts": 112, "replies": 112, "temperature": 1.0, "seed": 0, "confidence": 0.95}, "texts": {},
         "examples": [
-            {"prompt_reply_id": f"seeded-{number}", "before": ANSWERS[3], "after": ANSWERS[number]} for number in range(3)
+            {"prompt_reply_id": f"seeded-{number}", "before": ANSWERS[3], "after": ANSWERS[number]}
+            for number in range(3)
         ],
     }  # fmt: skip
 

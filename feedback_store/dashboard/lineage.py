@@ -50,14 +50,11 @@ def lineage(versions: Sequence[PolicyVersion], shares: Mapping[int, str], most: 
         path = ""
         if parent is not None:
             from_x, from_y = places[parent]
-            bend = x - COLUMN / 2
-            path = (
-                f"M{from_x:.0f} {from_y:.0f}H{x:.0f}"
-                if from_y == y
-                else (
-                    f"M{from_x:.0f} {from_y:.0f}C{from_x + COLUMN / 2:.0f} {from_y:.0f} {bend - 20:.0f} {y:.0f} {x:.0f} {y:.0f}"
-                )
-            )
+            path = f"M{from_x:.0f} {from_y:.0f}"
+            if from_y == y:
+                path += f"H{x:.0f}"
+            else:
+                path += f"C{from_x + COLUMN / 2:.0f} {from_y:.0f} {from_x + COLUMN / 4:.0f} {y:.0f} {x:.0f} {y:.0f}"
         places[one.version] = (x, y)
         nodes.append(Node(one.version, one.state, x, y, shares.get(one.version, ""), path))
     height = TOP + max(lanes.values(), default=0) * LANE + 44

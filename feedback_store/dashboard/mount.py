@@ -1,4 +1,4 @@
-"""Put the pages onto the application: sign-in, role, forged forms and errors are dealt with here, once for all routes."""
+"""Put the pages onto the application: sign-in, role, forged forms and errors are dealt with here, for all routes."""
 
 import logging
 from collections.abc import Awaitable, Callable

@@ -12,8 +12,10 @@ from feedback_store.dashboard.routes import Routes
 from tests.dashboard.conftest import House, Person
 from tests.web.running import ADMIN_TOKEN
 
-VALUES = {"round_id": "1", "version": "1", "rater_id": "0" * 32, "user_id": "999", "key_id": "ab", "topic": "rounds",
-          "reply_id": "r", "conversation_id": "c", "model": "thumbwise", "bundle": "b", "file": "f", "path": "nothing"}  # fmt: skip
+VALUES = {
+    "rater_id": "0" * 32, "user_id": "999", "key_id": "ab", "topic": "rounds", "reply_id": "r", "conversation_id": "c",
+    "model": "thumbwise", "bundle": "b", "file": "f", "path": "nothing",
+}  # fmt: skip
 
 
 def routes_of(house: House) -> set[str]:

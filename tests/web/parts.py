@@ -9,7 +9,6 @@ from feedback_store.access.roles import Role
 from feedback_store.dashboard.visit import cookie_name
 from feedback_store.feedback import recent_feedback
 from feedback_store.records import NewFeedback
-from tests.web.running import ADMIN_TOKEN
 from tests.web.running import Running as Site
 
 PEOPLE: dict[Role, str] = {"user": "ulla", "annotator": "nina", "operator": "otto", "admin": "anna"}

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.web.parts import ADMIN_TOKEN, Site, Watch, check_page
+from tests.web.parts import Site, Watch, check_page
+from tests.web.running import ADMIN_TOKEN
 
 pytestmark = pytest.mark.browser
 
