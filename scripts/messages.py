@@ -37,7 +37,10 @@ def texts() -> Iterator[tuple[str | tuple[str, ...], str]]:
 def catalogue_of(path: Path) -> Catalog:
     """Return the file's translations, of the texts that there are now."""
     language = path.stem.replace("-", "_")
-    known = read_po(path.open("rb"), locale=language) if path.exists() else Catalog(locale=language)
+    known = Catalog(locale=language)
+    if path.exists():
+        with path.open("rb") as file:
+            known = read_po(file, locale=language)
     fresh = Catalog(locale=language)
     for text, source in texts():
         present = known.get(text if isinstance(text, str) else text[0])
