@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from feedback_store.access import sessions, users
 from feedback_store.access.keys import add_key
+from feedback_store.access.roles import Role
 from feedback_store.audit import Act, record
 from feedback_store.dashboard.visit import cookie_name
 from scripts.seed_store import seed_store
@@ -63,7 +64,8 @@ def main() -> None:
 
 
 def _people(site: Running) -> None:
-    for name, role in (("anna", "admin"), ("otto", "operator"), ("nina", "annotator")):
+    people: tuple[tuple[str, Role], ...] = (("anna", "admin"), ("otto", "operator"), ("nina", "annotator"))
+    for name, role in people:
         site.store.write(users.add_user, name, role)
     site.store.write(add_key, "nightly export", ("export", "read"), "anna", days=90)
     site.store.write(record, Act("user:anna", "version.canary", "version 6", "a fifth for some days", {"share": 0.2}))

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from httpx import Response
 from starlette.testclient import TestClient
 
 from bot.web import mount_web_chat
@@ -42,10 +41,10 @@ class Person:
     client: TestClient
     csrf: str
 
-    def get(self, path: str, **options: Any) -> Response:
+    def get(self, path: str, **options: Any) -> Any:
         return self.client.get(path, follow_redirects=False, **options)
 
-    def post(self, path: str, **fields: Any) -> Response:
+    def post(self, path: str, **fields: Any) -> Any:
         """Send a form as a page of ours does."""
         data = {"csrf": self.csrf, **fields} if self.csrf else fields
         return self.client.post(path, data=data, headers=OURS, follow_redirects=False)

@@ -9,7 +9,10 @@ from feedback_store.access.roles import Role
 from feedback_store.dashboard.visit import cookie_name
 from feedback_store.feedback import recent_feedback
 from feedback_store.records import NewFeedback
-from tests.web.running import Running as Site
+from tests.web.running import Running
+
+Site = Running
+"""A running server and its parts."""
 
 PEOPLE: dict[Role, str] = {"user": "ulla", "annotator": "nina", "operator": "otto", "admin": "anna"}
 """One person of each role; there is no password behind them, their sessions are made in the store."""
