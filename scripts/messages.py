@@ -22,13 +22,16 @@ KEYWORDS: dict[str, Any] = {
 SOURCES = (
     ("python", "feedback_store/dashboard", "*.py"),
     ("jinja2", "feedback_store/dashboard/templates", "*.html"),
+    ("jinja2", "bot/web", "*.html"),
+    ("javascript", "bot/web", "*.js"),
+    ("javascript", "feedback_store/dashboard/assets", "*.js"),
 )
 
 
 def texts() -> Iterator[tuple[str | tuple[str, ...], str]]:
     """Yield every text (or singular and plural) with the file that shows it."""
     for method, folder, pattern in SOURCES:
-        options = {"trimmed": "true", "silent": "false"} if method == "jinja2" else {}
+        options = {"trimmed": "true", "silent": "false", "extensions": "jinja2.ext.do"} if method == "jinja2" else {}
         for path in sorted((ROOT / folder).glob(pattern)):
             for _, text, _, _ in extract_from_file(method, path, KEYWORDS, options=options):
                 yield text, str(path.relative_to(ROOT))

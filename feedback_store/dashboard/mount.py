@@ -75,10 +75,11 @@ def _endpoint(route: str, handler: Handler, parts: DashboardParts, pages: Pages)
         visit = Visit(request, parts, pages, None, "en")
         try:
             visit = await Visit.of(request, parts, pages)
+            visit.guarded = role is not None
             if request.method == "POST":
                 _refuse_foreign(request)
             visit.require(role)
-            if request.method == "POST" and visit.session is not None:
+            if request.method == "POST" and role is not None:
                 await visit.fields()  # its token is compared before anything is done
             return await handler(visit)
         except SignInNeeded:
