@@ -154,7 +154,7 @@ def alerts(connection: Connection, at: datetime, recent: Sequence[Bucket], befor
 
 
 def state_pulse(connection: Connection) -> str:
-    """A short text that changes with every reply, act, round and move of the pointer. Cheap: three looks at an index."""
+    """A short text that changes with every reply, act, round and move of the pointer: some looks at an index."""
     newest_act = connection.execute(select(func.max(feedback.c.feedback_id))).scalar()
     newest_reply = connection.execute(select(func.max(replies.c.created_at))).scalar()
     revision = connection.execute(select(live_pointer.c.revision)).scalar()

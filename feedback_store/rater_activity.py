@@ -1,8 +1,8 @@
 """What raters do, by hashed id: how much, how one-sided, how fast, and who votes like whom. Signals, not verdicts.
 
 Read from the newest MOST_ACTS acts, so that a store of any size answers in time. At ten votes a rater nobody can be
-profiled; what can be seen is a flood (the cap of a round takes its weight), a burst, and accounts that vote alike on the
-same replies.
+profiled; what can be seen is a flood (the cap of a round takes its weight), a burst, and accounts that vote alike on
+the same replies.
 """
 
 from collections import Counter, defaultdict

@@ -1,6 +1,6 @@
 """API keys for programs: `tw-<id>_<secret>`, shown once, kept as SHA-256 (the secret is random: no slow hash is due).
 
-The id is found in the database, the secret compared in constant time. A key has scopes (roles.py) and may end by itself.
+The id is found in the database, the secret compared in constant time. A key has scopes (roles.py) and may end.
 """
 
 import hashlib

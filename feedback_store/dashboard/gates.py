@@ -38,7 +38,8 @@ ADVICE: Mapping[str, str] = {
     "kl_live": to_translate("It moved too far at once: halve the learning rate, or raise the anchor."),
     "kl_base": to_translate("All rounds together moved too far: roll back to an earlier version and train from there."),
     "length": to_translate(
-        "It became much shorter or longer than what people liked: raise the anchor, or train on votes of the last days only."
+        "It became much shorter or longer than what people liked: raise the anchor, or train on votes of the "
+        "last days only."
     ),
     "short": to_translate("It answers with a word or two: halve the learning rate, or raise beta."),
     "empty": to_translate("It answers with nothing: halve the learning rate."),

@@ -4,7 +4,7 @@ from typing import Literal
 
 from starlette.responses import RedirectResponse, Response
 
-from feedback_store.dashboard.forms import CSRF_FIELD, Form, parse_form, read_fields
+from feedback_store.dashboard.forms import Form
 from feedback_store.dashboard.rendering import HEADERS
 from feedback_store.dashboard.routes import Routes
 from feedback_store.dashboard.visit import Visit, local_path
@@ -24,8 +24,7 @@ class LanguageForm(Form):
 @routes.on("POST /language")
 async def choose_language(visit: Visit) -> Response:
     """Remember the language of this browser. It changes nothing of anybody's, so it needs no sign-in."""
-    found = await visit.fields() if visit.session else await read_fields(visit.request)
-    wish = parse_form([field for field in found if field[0] != CSRF_FIELD], LanguageForm)
+    wish = await visit.form(LanguageForm)
     answer = RedirectResponse(local_path(wish.back, "/"), 303, headers=dict(HEADERS))
     secure = visit.parts.access.behind_tls
     answer.set_cookie(COOKIE, wish.language, max_age=A_YEAR_S, samesite="lax", secure=secure, httponly=True)

@@ -40,35 +40,34 @@ def lineage(versions: Sequence[PolicyVersion], shares: Mapping[int, str], most: 
     places: dict[int, tuple[float, float]] = {}
     ends: dict[int, int] = {}  # lane → the version at its end
     lanes: dict[int, int] = {}
+    states = {one.version: one.state for one in shown}
     nodes = []
     for column, one in enumerate(shown):
         parent = one.parent if one.parent in places else None
-        lane = lanes[parent] if parent is not None and ends.get(lanes[parent]) == parent else _free(ends)
-        if parent is not None and ends.get(lanes[parent]) != parent and _abandoned(ends, lanes[parent], shown):
-            lane = lanes[parent]
+        lane = _lane(one, None if parent is None else lanes[parent], ends, states)
         lanes[one.version], ends[lane] = lane, one.version
         x, y = LEFT + column * COLUMN, TOP + lane * LANE
         path = ""
         if parent is not None:
             from_x, from_y = places[parent]
-            bend = x - COLUMN / 2
-            path = (
-                f"M{from_x:.0f} {from_y:.0f}H{x:.0f}"
-                if from_y == y
-                else (
-                    f"M{from_x:.0f} {from_y:.0f}C{from_x + COLUMN / 2:.0f} {from_y:.0f} {bend - 20:.0f} {y:.0f} {x:.0f} {y:.0f}"
-                )
-            )
+            path = f"M{from_x:.0f} {from_y:.0f}"
+            if from_y == y:
+                path += f"H{x:.0f}"
+            else:
+                path += f"C{from_x + COLUMN / 2:.0f} {from_y:.0f} {from_x + COLUMN / 4:.0f} {y:.0f} {x:.0f} {y:.0f}"
         places[one.version] = (x, y)
         nodes.append(Node(one.version, one.state, x, y, shares.get(one.version, ""), path))
     height = TOP + max(lanes.values(), default=0) * LANE + 44
     return Lineage(tuple(nodes), LEFT * 2 + max(0, len(shown) - 1) * COLUMN, height)
 
 
-def _free(ends: Mapping[int, int]) -> int:
-    return next(lane for lane in range(len(ends) + 1) if lane not in ends)
-
-
-def _abandoned(ends: Mapping[int, int], lane: int, shown: Sequence[PolicyVersion]) -> bool:
-    """Whether the lane's last version was rejected: the next try may take its lane."""
-    return any(one.version == ends.get(lane) and one.state == "rejected" for one in shown)
+def _lane(one: PolicyVersion, of_parent: int | None, ends: Mapping[int, int], states: Mapping[int, str]) -> int:
+    """What was rejected lies below its parent; all else goes on in the parent's lane while nothing else did."""
+    if of_parent is None:
+        return next(lane for lane in range(len(ends) + 1) if lane not in ends)
+    if one.state != "rejected" and ends[of_parent] == one.parent:
+        return of_parent
+    below = of_parent + 1
+    while below in ends and states[ends[below]] != "rejected":
+        below += 1
+    return below

@@ -1,4 +1,4 @@
-"""Put the pages onto the application: sign-in, role, forged forms and errors are dealt with here, once for all routes."""
+"""Put the pages onto the application: sign-in, role, forged forms and errors are dealt with here, for all routes."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -80,16 +80,17 @@ def _endpoint(route: str, handler: Handler, parts: DashboardParts, pages: Pages)
         visit = Visit(request, parts, pages, None, "en")
         try:
             visit = await Visit.of(request, parts, pages)
+            visit.guarded = role is not None
             if request.method == "POST":
                 _refuse_foreign(request)
             visit.require(role)
-            if request.method == "POST" and visit.session is not None:
+            if request.method == "POST" and role is not None:
                 await visit.fields()  # its token is compared before anything is done
             return await handler(visit)
         except SignInNeeded:
             return _sign_in_first(visit)
         except Exception as error:
-            return _refusal(visit, error)
+            return _refusal(visit, error, route)
 
     return answer
 
@@ -114,7 +115,7 @@ def _sign_in_first(visit: Visit) -> Response:
     return visit.render("problem.html", 401, problem="signed_out", message="")
 
 
-def _refusal(visit: Visit, error: Exception) -> Response:
+def _refusal(visit: Visit, error: Exception, route: str) -> Response:
     """Show what went wrong as a page: in words, with the way back."""
     match error:
         case Forbidden():
@@ -132,5 +133,5 @@ def _refusal(visit: Visit, error: Exception) -> Response:
         case _ if isinstance(error, visit.parts.conflicts):
             return visit.render("problem.html", 409, problem="conflict", message=str(error))
         case _:
-            log.error("page failed path=%s", visit.request.scope["route"].path, exc_info=error)
+            log.error("page failed route=%s", route, exc_info=error)
             return visit.render("problem.html", 500, problem="failed", message="")

@@ -194,4 +194,4 @@ def in_words(visit: Visit, alert: Alert) -> str:
 
 
 def _seconds(milliseconds: float | None) -> float | None:
-    return None if milliseconds is None else milliseconds / 1000
+    return None if milliseconds is None else round(milliseconds / 1000, 2)

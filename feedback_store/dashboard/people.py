@@ -72,7 +72,7 @@ async def show_person(visit: Visit) -> Response:
         "person.html",
         rater=rater,
         one=next((one for one in everybody if one.rater_id == rater_id), Activity(rater_id)),
-        acts=await visit.read(rater_activity.acts_of, rater_id),
+        acts=await visit.read(rater_activity.acts_of, rater_id, 40),
         notes=[note for note in await visit.read(_notes) if note.target == f"rater {rater_id}"],
         cap=_cap(visit),
         signals=SIGNALS,

@@ -202,9 +202,10 @@ async def stop_canary(visit: Visit) -> Response:
 
 
 async def _moved(visit: Visit, move: Callable[[], Any], done: str) -> Response:
+    conflicts: tuple[type[Exception], ...] = (Conflict, *visit.parts.conflicts)
     try:
         await move()
-    except (Conflict, *visit.parts.conflicts) as conflict:
+    except conflicts as conflict:
         return visit.render("problem.html", 409, problem="conflict", message=str(conflict), back="/dashboard/versions")
     await run_in_threadpool(visit.parts.on_pointer_moved)
     return visit.go("/dashboard/versions", done=done)

@@ -43,6 +43,8 @@ class Visit:
     pages: Pages
     session: Session | None
     language: Language
+    guarded: bool = True
+    """False for routes that anyone may use: they act for nobody, so their forms need no token of a session."""
     _fields: list[tuple[str, str]] | None = field(default=None, repr=False)
 
     @classmethod
@@ -98,7 +100,7 @@ class Visit:
         if self._fields is None:
             found = await read_fields(self.request)
             given = next((value for name, value in found if name == CSRF_FIELD), "")
-            if self.session is not None and not hmac.compare_digest(self.session.csrf_token.encode(), given.encode()):
+            if self.guarded and self.session is not None and not hmac.compare_digest(self.session.csrf_token.encode(), given.encode()):
                 raise Forbidden("csrf")
             self._fields = found
         return self._fields

@@ -10,7 +10,10 @@ import gettext
 from collections.abc import Mapping
 from importlib import resources
 from io import BytesIO
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    from babel.messages.catalog import Catalog
 
 Language = Literal["en", "zh-Hans"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
@@ -26,20 +29,36 @@ def to_translate(text: str) -> str:
 
 
 @functools.cache
+def script_messages(language: Language) -> dict[str, str]:
+    """Return the texts that scripts show, English → translation: what the catalogue found in .js files."""
+    if language == "en":
+        return {}
+    found = {}
+    for message in _read(language):
+        in_script = any(source.endswith(".js") for source, _ in message.locations)
+        if in_script and isinstance(message.id, str) and isinstance(message.string, str) and message.string:
+            found[message.id] = message.string
+    return found
+
+
+@functools.cache
 def catalogue(language: Language) -> gettext.NullTranslations:
     """Return the translations of a language; English needs none."""
     if language == "en":
         return gettext.NullTranslations()
     from babel.messages.mofile import write_mo
-    from babel.messages.pofile import read_po
 
-    source = resources.files(__package__).joinpath("languages", f"{language}.po")
-    with source.open("rb") as file:
-        found = read_po(file, locale=language.replace("-", "_"))
     compiled = BytesIO()
-    write_mo(compiled, found)
+    write_mo(compiled, _read(language))
     compiled.seek(0)
     return gettext.GNUTranslations(compiled)
+
+
+def _read(language: Language) -> "Catalog":
+    from babel.messages.pofile import read_po
+
+    with resources.files(__package__).joinpath("languages", f"{language}.po").open("rb") as file:
+        return read_po(file, locale=language.replace("-", "_"))
 
 
 def translated(language: Language, text: str, **values: Any) -> str:

@@ -1,4 +1,4 @@
-"""Who may use the API's closed routes: the admin token, or an API key with the route's scope. There are no cookies here.
+"""Who may use the API's closed routes: the admin token, or an API key with the route's scope. No cookies here.
 
 The scope of a route stands in feedback_store/access/rules.py; a closed route that is not in it does not answer.
 """
@@ -35,7 +35,8 @@ class Caller:
 async def require_admin(
     request: Request, bearer: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)] = None
 ) -> None:
-    """Find out who calls (see `caller_of`). Raises ApiError 401 without a bearer token, 403 with a wrong one or a key without the scope."""
+    """Find out who calls (see `caller_of`). Raises ApiError 401 without a bearer token, 403 with a wrong one or a key
+    without the scope."""
     if bearer is None or not bearer.credentials:
         raise ApiError(
             401,

@@ -6,30 +6,13 @@ from playwright.sync_api import BrowserContext, Page
 
 from feedback_store.access import sessions, users
 from feedback_store.access.roles import Role
-from feedback_store.dashboard import DashboardParts
 from feedback_store.dashboard.visit import cookie_name
 from feedback_store.feedback import recent_feedback
 from feedback_store.records import NewFeedback
-from feedback_store.store import Store
-from serving.api.context import ApiContext
-from tests.web.scripted_engine import ScriptedEngine
+from tests.web.running import Running
 
-ADMIN_TOKEN = "an admin token of the tests"
-
-
-@dataclass(slots=True)
-class Site:
-    """A running server and its parts."""
-
-    url: str
-    context: ApiContext
-    engine: ScriptedEngine
-    parts: DashboardParts
-
-    @property
-    def store(self) -> Store:
-        return self.context.store
-
+Site = Running
+"""A running server and its parts."""
 
 PEOPLE: dict[Role, str] = {"user": "ulla", "annotator": "nina", "operator": "otto", "admin": "anna"}
 """One person of each role; there is no password behind them, their sessions are made in the store."""
@@ -74,7 +57,8 @@ def agree(page: Page) -> None:
 WIDER = "document.documentElement.scrollWidth > innerWidth"
 SMALL_TARGETS = """() => [...document.querySelectorAll('button, select, input, summary')]
   .filter((node) => node.checkVisibility())
-  .map((node) => [node.outerHTML.slice(0, 80), node.getBoundingClientRect()])
+  .map((node) => [node.outerHTML.slice(0, 80),
+    (node.matches('[type=checkbox], [type=radio]') ? node.closest('label, td') : node).getBoundingClientRect()])
   .filter(([, box]) => box.width && (box.width < 24 || box.height < 24)).map(([html]) => html)"""
 
 

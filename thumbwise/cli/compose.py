@@ -262,7 +262,7 @@ def dashboard_parts(settings: "Settings", context: Any, app: Any) -> Any:
     from feedback_store.dashboard import DashboardParts
     from feedback_store.records import Method
     from serving.engine import AdapterRefused
-    from trainer.child import LOG_FILE
+    from trainer.job import LOG_FILE
     from trainer.preview import preview
 
     def serving() -> dict[str, Any]:
@@ -320,6 +320,7 @@ def _banner(settings: "Settings", url: str, new_token: str | None) -> None:
     say(f"\n[bold]Thumbwise is up.[/]  chat [link={url}]{url}[/link]   dashboard {url}/dashboard   API {url}/v1")
     if new_token is not None:
         say(f"admin token (kept in {settings.data_dir / 'admin.token'}, not shown again): [bold]{new_token}[/]")
+        say(f"make the dashboard's first admin with it: {url}/dashboard/set-up")
     say("stop with Ctrl-C\n", style="dim")
 
 

@@ -62,6 +62,7 @@ export function live() {
     source = null;
   };
 
+  document.addEventListener("look", look); // for a page's own script: something has changed here
   // A browser keeps few connections to one server: tabs that nobody looks at give theirs back.
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) close();

@@ -1,4 +1,4 @@
-"""Who may do what: people with a role, their sessions, keys for programs, the log of every act, and an index for the overview."""
+"""Who may do what: people with a role, their sessions, keys for programs, the log of acts; an index for figures."""
 
 import sqlalchemy as sa
 from alembic import op
