@@ -67,6 +67,8 @@ def check_page(page: Page) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
     found = Axe().run(page).response["violations"]
-    assert [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in found] == []
-    assert page.evaluate(SMALL_TARGETS) == []
-    assert not page.evaluate(WIDER)
+    problems = [f"{one['id']}: {node['html'][:160]}" for one in found for node in one["nodes"]]
+    problems += [f"too small: {html}" for html in page.evaluate(SMALL_TARGETS)]
+    problems += ["wider than its window"] if page.evaluate(WIDER) else []
+    if problems:
+        raise AssertionError("\n".join([page.url, *problems]))

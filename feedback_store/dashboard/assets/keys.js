@@ -44,14 +44,19 @@ export function keys() {
     const box = event.target;
     if (!box.matches?.("details.act") || !box.open) return;
     for (const other of document.querySelectorAll("details.act[open]")) if (other !== box) other.removeAttribute("open");
-    box.querySelector("textarea, input:not([type=hidden]), select")?.focus();
+    firstField(box)?.focus();
   }, true);
+}
+
+function firstField(box) {
+  return box.querySelector("textarea, input:not([type=hidden]), select");
 }
 
 function act(node) {
   if (node.matches("input:not([type=checkbox]), textarea, select")) node.focus();
-  else if (node.matches("details")) node.open = !node.open;
   else node.click();
+  const box = node.closest("details.act");
+  if (box?.open) firstField(box)?.focus(); // at once: what is typed next belongs into it
 }
 
 function listKeys() {
