@@ -20,7 +20,7 @@ export DO_NOT_TRACK := 1
 INSTALLED := $(VENV)/.installed
 MODEL := $(THUMBWISE_MODELS_DIR)/smollm2-135m-instruct/config.json
 
-.PHONY: help up test lint format bench lock docs messages screenshots clean setup
+.PHONY: help up test vllm lint format bench lock docs messages screenshots clean setup
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -49,19 +49,23 @@ format: $(INSTALLED) ## let ruff lay out the code and sort its imports
 
 test: setup lint ## everything that must hold (ARGS="tests/store -k word" for a part)
 	@scripts/postgres.sh
+	@[[ -z "$${THUMBWISE_WITH_VLLM:-}" ]] || scripts/vllm.sh
 	@THUMBWISE_CHROMIUM="$$(scripts/browser.sh $(VENV))" $(PY) -m pytest $(ARGS)
+
+vllm: setup ## a real vLLM in .vllm/ for its tests and `make bench-serving` (about 1 GB; CI does this)
+	@scripts/vllm.sh
 
 bench: setup ## every benchmark; results go to benchmarks/results
 	@for file in benchmarks/*.py; do name=$$(basename $$file .py); \
 	  [[ $$name == report || $$name == _* ]] || { echo "== $$name"; $(PY) -m benchmarks.$$name; }; done
-	@$(PY) scripts/readme_tables.py
+	@$(PY) scripts/measured.py
 
 bench-%: setup
 	@$(PY) -m benchmarks.$* $(ARGS)
 
 docs: $(INSTALLED) ## write the generated parts of the documents anew
 	@$(PY) scripts/docs.py
-	@$(PY) scripts/readme_tables.py
+	@$(PY) scripts/measured.py
 
 messages: $(INSTALLED) ## collect the pages' texts into the translations; fails while one is missing
 	@$(PY) -m scripts.messages

@@ -115,7 +115,8 @@ def rows_of(case: Case, result: dict[str, Any]) -> list[Row]:
                         unit="%"))  # fmt: skip
         shown = max(item["phrase_share"] for item in result["rounds"])
         rows.append(Row(f"{name}: rated replies with the phrase", 100 * shown, unit="%"))
-    rows.append(Row(f"{name}: time", result["seconds"] / 60, unit="min"))
+    cores = result["cores"]
+    rows.append(Row(f"{name}: time on {cores} core{'s' if cores > 1 else ''}", result["seconds"] / 60, unit="min"))
     return rows
 
 
@@ -160,7 +161,7 @@ def main() -> None:
         f"{first['crowd']['raters']} simulated raters; hidden score on {first['fresh_prompts']} fresh prompts × "
         f"{first['fresh_replies']} replies, against the base (the peer). "
         f"{''.join(about for name, about in CONTROLS.items() if any(case.name == name for case in cases))}"
-        f"{'Each demo on one core, two at a time.' if options.jobs > 1 else 'One demo at a time.'}"
+        "Demos that ran two at a time had a core each."
     )
     rows = [row for case, result in zip(cases, results, strict=True) for row in rows_of(case, result)]
     rows = mean_of_seeds([result for case, result in zip(cases, results, strict=True) if case.name == "votes"]) + rows

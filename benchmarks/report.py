@@ -2,7 +2,7 @@
 
 A figure alone says little, so a row holds our value beside a peer's, measured in the same run on the same machine, and
 the ratio of the two. The peer may be the plain way of doing it (one commit per request, one reply at a time). The file
-names machine, versions, seed and commit; README tables are filled from these files by scripts/readme_tables.py, never
+names machine, versions, seed and commit; README tables are filled from these files by scripts/measured.py, never
 by hand.
 """
 

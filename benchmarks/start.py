@@ -5,18 +5,16 @@ peer is the plain way: a Python process that loads the same model with transform
 """
 
 import argparse
-import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import httpx
 
+from benchmarks._product import running_product
 from benchmarks.report import Row, report
 from serving.engine.bundled_model import ensure_bundled_model
 
@@ -36,36 +34,11 @@ model.generate(**prompt, max_new_tokens=int(sys.argv[3]), do_sample=False)
 
 def ours(models: Path) -> tuple[float, float]:
     """Start a server over an empty data folder; return seconds until it is ready, and until its first answer."""
-    with tempfile.TemporaryDirectory() as folder:
-        data, began = Path(folder) / "data", time.perf_counter()
-        environment = os.environ | {"THUMBWISE_MODELS_DIR": str(models)}
-        server = subprocess.Popen(
-            [sys.executable, "-m", "thumbwise", "up", "--port", "0", "--data", str(data)],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            url = _ready(data, server)
-            ready_s = time.perf_counter() - began
-            body = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": TOKENS, "temperature": 0}
-            httpx.post(f"{url}/v1/chat/completions", json=body, timeout=120, trust_env=False).raise_for_status()
-            return ready_s, time.perf_counter() - began
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait(60)
-
-
-def _ready(data: Path, server: subprocess.Popen[bytes]) -> str:
-    while server.poll() is None:
-        try:
-            url: str = json.loads((data / "server.json").read_text())["url"]
-            if httpx.get(f"{url}/readyz", trust_env=False).status_code == 200:
-                return url
-        except (OSError, ValueError, httpx.TransportError):
-            pass
-        time.sleep(0.05)
-    raise SystemExit("the server ended before it was ready")
+    began_at = time.perf_counter()
+    with running_product(models) as product:
+        body = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": TOKENS, "temperature": 0}
+        httpx.post(f"{product.url}/v1/chat/completions", json=body, timeout=120, trust_env=False).raise_for_status()
+        return product.ready_after_s, time.perf_counter() - began_at
 
 
 def peer(model: Path) -> float:

@@ -48,6 +48,7 @@ which is how container secrets arrive.
 | `THUMBWISE_RATER_KEY` | Key of the hash that stands for a rater's name. Without it one is made and kept in \
 `DATA/rater.key`. Lose it and a rater's old and new votes no longer belong together. |
 | `THUMBWISE_STORE_URL` | The database's URL, which may hold a password. |
+| `THUMBWISE_VLLM_API_KEY` | Where policy.engine is vllm: the key that the servers were started with (`--api-key`). |
 
 Places, which are not settings of the file:
 

@@ -19,12 +19,13 @@ from feedback_store.records import Canary, PolicyVersion
 from feedback_store.store import Store
 from serving.adapters import adapter_dir
 from serving.canary import CanaryShare
-from serving.engine import AdapterRefused, Engine, PolicyRef
+from serving.engine import AdapterRefused, Engine, EngineUnavailable, PolicyRef
 
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.25
 _RETRY_REFUSED_S = 30.0
+_RETRY_AWAY_S = 2.0
 
 
 def policy_of(version: PolicyVersion, adapters_dir: Path) -> PolicyRef:
@@ -59,6 +60,7 @@ class PolicyFollower:
         self.refused: str | None = None
         """Why a version at the pointer is not served, or None. The live version before it, or the live one without
         its canary, goes on serving meanwhile."""
+        self._retry_s = look_every_s
         self._thread = threading.Thread(target=self._run, name="policy-follower", daemon=True)
 
     def start(self) -> None:
@@ -69,7 +71,7 @@ class PolicyFollower:
     def prepare(self, version: int) -> None:
         """Load a version beside the live one, so that moving the pointer takes effect at once. Blocks a second or so.
 
-        Raises NotFound, AdapterRefused.
+        Raises NotFound, AdapterRefused, EngineUnavailable.
         """
         with self._turn:
             self._load(policy_of(self._store.read(versions.get_version, version), self._adapters_dir))
@@ -84,7 +86,7 @@ class PolicyFollower:
             revision, live, canary = self._store.read(_pointed_at)
             if revision == self._seen_revision:
                 return
-            self.refused = None
+            self.refused, self._retry_s = None, self._look_every_s
             # A live version that is refused leaves what served before it, which may be the canary itself.
             serving = live.version if self._may_serve(live) else self._engine.live.version
             share = None
@@ -100,14 +102,15 @@ class PolicyFollower:
                 self._seen_revision = revision
 
     def _may_serve(self, version: PolicyVersion) -> bool:
-        """Load a version unless it is loaded; False, with the reason kept and logged, when it may not serve."""
+        """Load a version unless it is loaded; False, with the reason kept and logged, when it may not serve (yet)."""
         policy = policy_of(version, self._adapters_dir)
         if policy == self._engine.live:
             return True
         try:
             self._load(policy)
-        except AdapterRefused as refusal:
+        except (AdapterRefused, EngineUnavailable) as refusal:
             self.refused = str(refusal)
+            self._retry_s = _RETRY_AWAY_S if isinstance(refusal, EngineUnavailable) else _RETRY_REFUSED_S
             logger.error("version refused version=%d reason=%s", version.version, refusal)
             return False
         return True
@@ -127,8 +130,7 @@ class PolicyFollower:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            pause = _RETRY_REFUSED_S if self.refused else self._look_every_s
-            if not self._stop.wait(pause):
+            if not self._stop.wait(self._retry_s):
                 _attempt(self.follow)
 
 

@@ -1,8 +1,9 @@
-"""Settings of the policy and the server: sections [policy] and [serving] of thumbwise.toml."""
+"""Settings of the policy and the server: sections [policy], [serving] and [vllm] of thumbwise.toml."""
 
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class PolicySettings(BaseModel):
@@ -12,10 +13,15 @@ class PolicySettings(BaseModel):
 
     base_model: str = "bundled:smollm2-135m-instruct"
     """The bundled model, a directory, or a Hugging Face id that is already in the local cache (offline at run time)."""
+    engine: Literal["torch", "vllm"] = "torch"
+    """What draws the replies. torch: this process. vllm: the servers of [vllm], to which it speaks over HTTP."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the model runs. auto: a GPU when there is one, else the processor."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: bfloat16 where the processor or GPU has it, else float32."""
+    kernels: Literal["auto", "torch"] = "auto"
+    """auto: on a processor, Llama-shaped models decode through C++ kernels built at the first start where there is a
+    compiler. torch: never build or use them."""
     system_prompt: str = ""
     """Put before a conversation that brings no system message. Empty: the chat template's own."""
 
@@ -42,8 +48,55 @@ class ServingSettings(BaseModel):
     default_temperature: float = Field(default=0.7, ge=0, le=2)
     """Sampling temperature when the request names none. 0 is greedy."""
     queue_limit: int = Field(default=256, ge=1)
-    """Requests that may wait, of one user at most as many as are left free; one more gets 429 with Retry-After."""
+    """Requests that may wait, of one user at most as many as are left free; one more gets 429 with Retry-After. With
+    vLLM, max_batch and queue_limit together bound the replies under way at a replica."""
     max_candidates: int = Field(default=4, ge=1, le=16)
     """Largest `n`."""
     drain_timeout_s: float = Field(default=20.0, ge=0)
     """How long a stopping server lets replies in flight finish."""
+
+
+class VllmSettings(BaseModel):
+    """[vllm]: the vLLM servers that draw the replies, where policy.engine is vllm. See docs/vllm.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    replicas: tuple[str, ...] = ()
+    """Addresses, such as http://10.0.0.5:8000, in a network that only this server reaches. The key of their API is
+    the secret THUMBWISE_VLLM_API_KEY."""
+    served_model: str = ""
+    """Name under which the replicas serve the base model. Empty: the one base model that they list."""
+    adapters_dir: str = ""
+    """Where the replicas see the folder DATA/adapters. Empty: at the same path as this server."""
+    look_every_s: float = Field(default=1.0, gt=0, le=60)
+    """How often each replica is asked for its health and its adapters."""
+    answer_timeout_s: float = Field(default=5.0, gt=0)
+    """A replica that takes longer to connect, or to tell its health, counts as away."""
+    load_timeout_s: float = Field(default=120.0, gt=0)
+    """How long a replica may take to load an adapter and to answer the request that warms it."""
+    lag_timeout_s: float = Field(default=10.0, ge=0)
+    """Once one replica serves a new version, how long a promote waits for the others. One that lags gets no request
+    of that version before it has loaded it."""
+    token_timeout_s: float = Field(default=60.0, gt=0)
+    """Longest silence within a reply, its wait for a place included. Then it goes on at another replica."""
+    failover_s: float = Field(default=15.0, ge=0)
+    """How long a reply whose replica is lost waits for one that can go on with it."""
+
+    @field_validator("replicas")
+    @classmethod
+    def _plain_addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for place, url in enumerate(urls, start=1):
+            parts = urlsplit(url)
+            if parts.username is not None or parts.password is not None:
+                raise ValueError(
+                    f"no user or password in an address (number {place}): the key is THUMBWISE_VLLM_API_KEY"
+                )
+            plain = parts.hostname and parts.port != 0 and not parts.query and not parts.fragment
+            if parts.scheme not in ("http", "https") or not plain:
+                raise ValueError(f"addresses such as http://10.0.0.5:8000, but number {place} is none")
+            if parts.path.rstrip("/").endswith("/v1"):
+                raise ValueError(f"addresses without the /v1 at the end of number {place}")
+        cleaned = tuple(url.rstrip("/") for url in urls)
+        if len(set(cleaned)) != len(cleaned):
+            raise ValueError("each address once")
+        return cleaned

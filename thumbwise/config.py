@@ -20,12 +20,13 @@ from pydantic import BaseModel, ValidationError
 
 from bot.web.settings import WebSettings
 from feedback_store.settings import AccessSettings, PrivacySettings, StoreSettings
-from serving.settings import PolicySettings, ServingSettings
+from serving.settings import PolicySettings, ServingSettings, VllmSettings
 from trainer.settings import GateSettings, LoraSettings, RoundSettings, TrainingSettings
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "policy": PolicySettings,
     "serving": ServingSettings,
+    "vllm": VllmSettings,
     "web": WebSettings,
     "store": StoreSettings,
     "privacy": PrivacySettings,
@@ -36,13 +37,15 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "gate": GateSettings,
 }
 PREFIX = "THUMBWISE_"
-SECRETS = ("ADMIN_TOKEN", "RATER_KEY", "STORE_URL")
+SECRETS = ("ADMIN_TOKEN", "RATER_KEY", "STORE_URL", "VLLM_API_KEY")
 """Each may be given as THUMBWISE_NAME or, as a file's name, THUMBWISE_NAME_FILE."""
 PLACES = ("DATA", "CONFIG", "URL", "MODELS_DIR")
 """Variables of the command that are no settings: the data folder, the file, the server's URL, the models' folder."""
 OF_OTHERS = ("CHROMIUM", "TEST_", "BENCH_")
 """Beginnings of variables that tests and benchmarks read; not ours to refuse."""
 CONFIG_NAME = "thumbwise.toml"
+MAY_HOLD_A_PASSWORD = ("store.url", "vllm.replicas")
+"""Settings whose value no error repeats."""
 
 
 class ConfigError(ValueError):
@@ -64,6 +67,7 @@ class Settings:
     access: AccessSettings
     policy: PolicySettings
     serving: ServingSettings
+    vllm: VllmSettings
     web: WebSettings
     rounds: RoundSettings
     training: TrainingSettings
@@ -73,6 +77,8 @@ class Settings:
     """From the environment; None: DATA/admin.token, made when it is missing."""
     rater_key: bytes | None = field(default=None, repr=False)
     """From the environment; None: DATA/rater.key, made when it is missing."""
+    vllm_api_key: str | None = field(default=None, repr=False)
+    """From the environment; None: the replicas ask for no key."""
     config_file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
 
@@ -106,6 +112,8 @@ def load_settings(
         found["store.url"] = (secrets["STORE_URL"], PREFIX + "STORE_URL")
     sections = {name: _section(name, model, found, problems) for name, model in SECTIONS.items()}
     key = _rater_key(secrets["RATER_KEY"], problems)
+    _check_header_value("VLLM_API_KEY", secrets["VLLM_API_KEY"], problems)
+    problems += _at_odds(sections)
     if problems:
         raise ConfigError(problems)
     return Settings(
@@ -113,6 +121,7 @@ def load_settings(
         models_dir=Path(environ.get(PREFIX + "MODELS_DIR") or data_dir / "models"),
         admin_token=secrets["ADMIN_TOKEN"],
         rater_key=key,
+        vllm_api_key=secrets["VLLM_API_KEY"],
         config_file=path if path.is_file() else None,
         origins={name: origin for name, (_, origin) in found.items()},
         **sections,
@@ -220,6 +229,12 @@ def _rater_key(value: str | None, problems: list[str]) -> bytes | None:
     return None if value is None else value.encode()
 
 
+def _check_header_value(name: str, value: str | None, problems: list[str]) -> None:
+    """A key that no header can carry would be spelt out in the error of whoever tries to send it."""
+    if value is not None and not re.fullmatch(r"[!-~]+", value):
+        problems.append(f"{PREFIX}{name} holds a space or a character beyond ASCII; wanted the key alone")
+
+
 def _section(name: str, model: type[BaseModel], found: dict[str, tuple[Any, str]], problems: list[str]) -> Any:
     values = {key: found[f"{name}.{key}"][0] for key in model.model_fields if f"{name}.{key}" in found}
     try:
@@ -229,9 +244,17 @@ def _section(name: str, model: type[BaseModel], found: dict[str, tuple[Any, str]
             key = ".".join(str(part) for part in problem["loc"])
             origin = found.get(f"{name}.{problem['loc'][0]}" if problem["loc"] else name, (None, "settings"))[1]
             wanted = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-            shown = "" if f"{name}.{key}" == "store.url" else f" is {problem['input']!r}"
+            shown = "" if f"{name}.{key}".startswith(MAY_HOLD_A_PASSWORD) else f" is {problem['input']!r}"
             problems.append(f"{origin}: {name}.{key}{shown}; wanted: {wanted}")
         return None
+
+
+def _at_odds(sections: Mapping[str, Any]) -> list[str]:
+    """Say which settings of different sections cannot stand together; a section that is None has had its say."""
+    policy, vllm = sections["policy"], sections["vllm"]
+    if policy is not None and vllm is not None and policy.engine == "vllm" and not vllm.replicas:
+        return ["policy.engine is 'vllm', but vllm.replicas is empty; name the address of at least one vLLM server"]
+    return []
 
 
 def _nearest(word: str, known: list[str], form: str) -> str:

@@ -100,10 +100,13 @@ class Visit:
         if self._fields is None:
             found = await read_fields(self.request)
             given = next((value for name, value in found if name == CSRF_FIELD), "")
-            if self.guarded and self.session is not None and not hmac.compare_digest(self.session.csrf_token.encode(), given.encode()):
+            if self.guarded and not hmac.compare_digest(self._token().encode(), given.encode()):
                 raise Forbidden("csrf")
             self._fields = found
         return self._fields
+
+    def _token(self) -> str:
+        return self.session.csrf_token if self.session is not None else ""
 
     async def form(self, model: type[Model]) -> Model:
         """Return what was sent, as `model`. Raises Refused naming the first bad field, Forbidden."""

@@ -46,8 +46,8 @@ ASSET_SUFFIXES = (".css", ".js", ".svg")
 def mount_page(app: FastAPI, path: str, name: str, folder: Traversable, config: Mapping[str, object]) -> None:
     """Add `folder`/page.html at `path`, and its assets beside the shared ones under `/assets/NAME-DIGEST/`.
 
-    page.html is a template (Jinja2, escaping on) with `assets`, the JSON `config`, `language`, `messages` (the texts that
-    its scripts show, as JSON) and `_`. Raises ValueError when a file of the page has the name of a shared one.
+    page.html is a template (Jinja2, escaping on) with `assets`, the JSON `config`, `language`, `messages` (the texts
+    that its scripts show, as JSON) and `_`. Raises ValueError when a file of the page has the name of a shared one.
     """
     source = folder.joinpath("page.html").read_text(encoding="utf-8")
     assets = mount_assets(app, name, folder)

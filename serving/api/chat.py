@@ -28,8 +28,9 @@ from serving.api.completion import Chunks, completion
 from serving.api.consent_rule import may_keep_text
 from serving.api.context import ApiContext, context_of
 from serving.api.drawing import Candidate, Draw, grow, new_id, start_candidates
-from serving.api.errors import ApiError, unavailable
+from serving.api.errors import ApiError, as_api_error, unavailable
 from serving.api.event_stream import DONE, EventStream, event, until_gone
+from serving.engine import EngineUnavailable, QueueFull
 from serving.telemetry import ChatSpan
 
 log = logging.getLogger(__name__)
@@ -182,6 +183,11 @@ async def _written(context: ApiContext, draw: Draw, include_usage: bool, span: C
         async for candidate, text in _merged(draw):
             yield event(chunks.piece(candidate.index, text))
         _all_ended(draw)
+    except (QueueFull, EngineUnavailable) as refusal:  # of an engine elsewhere, which can say so only by now
+        span.failed(_kind_of(refusal))
+        draw.cancel()
+        yield event(as_api_error(refusal).body())
+        return
     except Exception as error:  # the status line is long gone: the stream itself has to say that it broke
         span.failed(_kind_of(error))
         log.exception("a stream broke completion=%s", draw.completion_id)

@@ -15,7 +15,7 @@ from feedback_store.settings import PrivacySettings
 from feedback_store.store import Store
 from serving.api.metrics import ApiMetrics
 from serving.canary import CanaryShare
-from serving.engine import Engine, PolicyRef
+from serving.engine import Engine, PolicyRef, ReplicaState
 from serving.settings import PolicySettings, ServingSettings
 from serving.telemetry import Telemetry
 
@@ -44,6 +44,8 @@ class ApiContext:
     """Called in a worker thread before the pointer moves to a version: loads it, or raises AdapterRefused (409)."""
     canary: Callable[[], CanaryShare | None] = lambda: None
     """Say which version is served as a canary, and to whom. Called for every chat request: it must be quick."""
+    replicas: Callable[[], tuple[ReplicaState, ...]] | None = None
+    """How the servers that draw the replies are doing; None where the engine is in this process."""
     extra_hosts: tuple[str, ...] = ()
     """Host names beyond localhost, the loopback addresses and serving.host under which this server may be spoken to."""
     close_parts: bool = True
@@ -59,6 +61,12 @@ class ApiContext:
             return self.engine.live
         except (LookupError, RuntimeError):
             return None
+
+    def can_draw(self) -> bool:
+        """Say whether a reply of the live policy could be drawn now."""
+        if self.live_policy() is None:
+            return False
+        return self.replicas is None or any(replica.serving for replica in self.replicas())
 
 
 def context_of(request: Request) -> ApiContext:

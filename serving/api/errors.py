@@ -1,8 +1,8 @@
 """Every failure as OpenAI's error object: {"error": {"message", "type", "param", "code"}}.
 
 ApiError carries its status and goes out as it is. NotFound → 404 · Conflict → 409 · Refused → 400 (param: its field) ·
-StoreUnavailable → 503 (Retry-After) · QueueFull → 429 (Retry-After) · EngineClosed → 503 (Retry-After) ·
-PromptTooLong → 400 · AdapterRefused → 409 · anything else → 500, without details.
+StoreUnavailable → 503 (Retry-After) · QueueFull → 429 (Retry-After) · EngineClosed, EngineUnavailable → 503
+(Retry-After) · PromptTooLong → 400 · AdapterRefused → 409 · anything else → 500, without details.
 """
 
 import logging
@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from feedback_store.errors import Conflict, NotFound, Refused, StoreUnavailable
-from serving.engine import AdapterRefused, EngineClosed, PromptTooLong, QueueFull
+from serving.engine import AdapterRefused, EngineClosed, EngineUnavailable, PromptTooLong, QueueFull
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +42,14 @@ class ApiError(Exception):
         self.status, self.message, self.param, self.code = status, message, param, code
         self.headers, self.extra = dict(headers or {}), dict(extra or {})
 
+    def body(self) -> dict[str, Any]:
+        """Return OpenAI's error object."""
+        error = {"message": self.message, "type": error_type(self.status), "param": self.param, "code": self.code}
+        return {"error": error, **self.extra}
+
     def response(self) -> Response:
         """Render this refusal as OpenAI's error object."""
-        error = {"message": self.message, "type": error_type(self.status), "param": self.param, "code": self.code}
-        return JSONResponse({"error": error, **self.extra}, self.status, self.headers)
+        return JSONResponse(self.body(), self.status, self.headers)
 
 
 def error_type(status: int) -> str:
@@ -77,6 +81,9 @@ def as_api_error(error: Exception) -> ApiError:
             return ApiError(429, str(error), code="queue_full", headers=headers)
         case EngineClosed():
             return unavailable(str(error), "stopping")
+        case EngineUnavailable():
+            headers = {"retry-after": str(max(1, round(error.retry_after_s)))}
+            return ApiError(503, str(error), code="engine_unavailable", headers=headers)
         case PromptTooLong():
             return ApiError(400, str(error), param="messages", code="context_length_exceeded")
         case AdapterRefused():
@@ -101,8 +108,8 @@ def add_error_handlers(app: FastAPI) -> None:
         return refusal.response()
 
     known = (
-        ApiError, NotFound, Conflict, Refused, StoreUnavailable, QueueFull, EngineClosed, PromptTooLong,
-        AdapterRefused, RequestValidationError, HTTPException, Exception,
+        ApiError, NotFound, Conflict, Refused, StoreUnavailable, QueueFull, EngineClosed, EngineUnavailable,
+        PromptTooLong, AdapterRefused, RequestValidationError, HTTPException, Exception,
     )  # fmt: skip
     for kind in known:
         app.add_exception_handler(kind, answer)

@@ -19,6 +19,7 @@ from serving.api.auth import ADMIN
 from serving.api.chat_body import MODEL_NAME
 from serving.api.context import ApiContext, context_of
 from serving.api.errors import RETRY_AFTER_S, ApiError
+from serving.engine import ReplicaState
 
 router = APIRouter(tags=["server"])
 
@@ -40,10 +41,14 @@ class Readiness(BaseModel):
 
     ready: bool
     engine: bool
-    """A policy is live."""
+    """A policy is live, and where others draw the replies, at least one of them serves it."""
     store: bool
     """The database answers."""
     stopping: bool
+    replicas: int | None = None
+    """How many servers draw the replies; missing where this one does."""
+    replicas_serving: int | None = None
+    """How many of them serve the live policy now."""
 
 
 class Model(BaseModel):
@@ -93,6 +98,8 @@ class Status:
     """Rows of the store, and acts that hold now."""
     uptime_s: float
     stopping: bool
+    replicas: tuple[ReplicaState, ...] | None = None
+    """The servers that draw the replies, and what is wrong with them; null where this one does."""
 
 
 @router.get("/healthz", responses={200: {"model": Health}})
@@ -105,10 +112,11 @@ async def healthz() -> Response:
 async def readyz(request: Request) -> Response:
     """Answer 200 when a policy is live and the store answers, else 503 with what is missing."""
     context = context_of(request)
-    parts = {"engine": context.live_policy() is not None, "store": await _store_answers(context)}
+    parts = {"engine": context.can_draw(), "store": await _store_answers(context)}
     ready = all(parts.values()) and not context.stopping
     headers = {} if ready else {"retry-after": str(RETRY_AFTER_S)}
-    return JSONResponse({"ready": ready, **parts, "stopping": context.stopping}, 200 if ready else 503, headers=headers)
+    body = {"ready": ready, **parts, "stopping": context.stopping, **_replica_counts(context)}
+    return JSONResponse(body, 200 if ready else 503, headers=headers)
 
 
 @router.get("/metrics", responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
@@ -116,6 +124,10 @@ async def metrics(request: Request) -> Response:
     """Prometheus metrics, explained in docs/observability.md. Label values come from fixed lists."""
     context = context_of(request)
     context.metrics.look_at(context.engine, context.live_policy(), context.canary())
+    if context.replicas is not None:
+        counts = _replica_counts(context)
+        context.metrics.replicas_serving.set(counts["replicas_serving"])
+        context.metrics.replicas_away.set(counts["replicas"] - counts["replicas_serving"])
     return Response(context.metrics.render(), media_type="text/plain; version=0.0.4")
 
 
@@ -148,6 +160,7 @@ async def status(request: Request) -> Response:
             loaded_versions=context.engine.loaded_versions,
             uptime_s=round(time.monotonic() - context.started_at, 1),
             stopping=context.stopping,
+            replicas=context.replicas() if context.replicas else None,
         )
     )
 
@@ -161,6 +174,14 @@ def _stored_status(connection: Connection) -> dict[str, Any]:
         "pointer_revision": pointer_revision(connection),
         "counts": counts(connection),
     }
+
+
+def _replica_counts(context: ApiContext) -> dict[str, int]:
+    """Counts alone: where the replicas are is no stranger's business."""
+    if context.replicas is None:
+        return {}
+    states = context.replicas()
+    return {"replicas": len(states), "replicas_serving": sum(state.serving for state in states)}
 
 
 async def _store_answers(context: ApiContext) -> bool:

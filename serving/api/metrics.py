@@ -45,6 +45,12 @@ class ApiMetrics:
         )
         self.live_version = Gauge("thumbwise_live_policy_version", "Version of new replies.", registry=registry)
         self.loaded_versions = Gauge("thumbwise_loaded_policy_versions", "Generations in memory.", registry=registry)
+        self.replicas_serving = Gauge(
+            "thumbwise_replicas_serving", "Servers that draw replies of the live version.", registry=registry
+        )
+        self.replicas_away = Gauge(
+            "thumbwise_replicas_away", "Servers that should draw replies of it and do not.", registry=registry
+        )
         self.replies_in_flight = Gauge("thumbwise_replies_in_flight", "Replies under way.", registry=registry)
         self.replies_by_role = Gauge(
             "thumbwise_replies_in_flight_by_role", "Replies under way, by their version's role.", ["role"],

@@ -78,6 +78,14 @@ class VersionNotServed(LookupError):
         self.version = version
 
 
+class EngineUnavailable(RuntimeError):
+    """No server that holds the policy can be reached now, although it may soon; `retry_after_s` says when to try."""
+
+    def __init__(self, reason: str, retry_after_s: float = 2) -> None:
+        super().__init__(f"no reply can be drawn now: {reason}; try again in {retry_after_s:.0f} s")
+        self.retry_after_s = retry_after_s
+
+
 class AdapterRefused(ValueError):
     """An adapter may not serve: the message says which check it failed. The live generation is untouched."""
 
@@ -90,8 +98,24 @@ class PromptTooLong(ValueError):
         self.tokens, self.limit = tokens, limit
 
 
+@dataclass(frozen=True, slots=True)
+class ReplicaState:
+    """How one server of an engine that spans several is doing; the embedded engine has none."""
+
+    url: str
+    serving: bool
+    """It draws replies of the live policy."""
+    trouble: str | None
+    """Why it draws none, or what else is wrong with it."""
+    in_flight: int
+    """Replies that this process has under way there."""
+
+
 class ReplyStream(Protocol):
-    """A reply under way. Iterate for ReplyDelta values and one final ReplyEnd; `cancel` stops it within 2 steps."""
+    """A reply under way. Iterate for ReplyDelta values and one final ReplyEnd; `cancel` stops it within 2 steps.
+
+    An engine over the network may raise QueueFull or EngineUnavailable from the iteration, before the first delta.
+    """
 
     policy: PolicyRef
 
@@ -110,12 +134,14 @@ class Engine(Protocol):
     def start(self, request: ReplyRequest) -> ReplyStream:
         """Admit a request, pinned to the live generation or to the one it names.
 
-        Raises QueueFull, PromptTooLong, EngineClosed, VersionNotServed.
+        Raises QueueFull, PromptTooLong, EngineClosed, VersionNotServed, and EngineUnavailable where the engine is
+        elsewhere.
         """
         ...
 
     def load(self, policy: PolicyRef) -> None:
-        """Build the generation of `policy` beside the others, off the request path. Blocks; raises AdapterRefused."""
+        """Build the generation of `policy` beside the others, off the request path. Blocks; raises AdapterRefused, and
+        EngineUnavailable where the engine is elsewhere."""
         ...
 
     def make_live(self, version: int, canary: int | None = None) -> None:

@@ -127,3 +127,13 @@ def end_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     for found in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id):
         ids.update(found if isinstance(found, list | tuple) else [found] if found is not None else [])
     return frozenset(ids)
+
+
+def end_token_ids_of(directory: Path, tokenizer: Any) -> frozenset[int]:
+    """The same as `end_token_ids`, read from the files: for who has the tokenizer and not the weights."""
+    ids: set[int] = set()
+    for name in ("generation_config.json", "config.json"):
+        path = directory / name
+        found = json.loads(path.read_text()).get("eos_token_id") if path.is_file() else None
+        ids.update(found if isinstance(found, list) else [found] if found is not None else [])
+    return frozenset(ids | ({tokenizer.eos_token_id} - {None}))

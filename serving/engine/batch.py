@@ -1,4 +1,5 @@
-"""The rows of one generation: prompts join, every step adds one token to each, ended replies leave.
+"""The rows of one generation: prompts join and are read in chunks, every step adds one token to each reply, ended
+replies leave.
 
 Synchronous and single-threaded: `torch_engine` drives it from its thread, the gate from its own process.
 """
@@ -14,11 +15,17 @@ import torch
 from feedback_store.records import FinishReason
 from serving.engine import PolicyRef, ReplyDelta, ReplyEnd, ReplyRequest
 from serving.engine.detokenize import TextStream
-from serving.engine.kv_slots import KVSlots
+from serving.engine.forward import Piece, open_rows
+from serving.engine.prefixes import WORTH_WAITING, PrefixRows, common_prefix
 from serving.engine.sampling import choose_tokens
 
 Sink = Callable[[ReplyDelta | ReplyEnd], None]
 Decode = Callable[[Sequence[int]], str]
+
+_PREFILL_TOKENS = {"cpu": 128}
+_PREFILL_TOKENS_ELSEWHERE = 2048
+_ALONE = 4
+"""Chunks are this many times larger while no reply is under way: nobody waits for the next token then."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,11 +40,8 @@ class Row:
     logprob_nats: float = 0.0
     cancelled: bool = False
     queued_at: float = field(default_factory=time.monotonic)
-
-    @property
-    def length(self) -> int:
-        """Positions whose keys are stored: the prompt and all tokens but the newest."""
-        return len(self.request.prompt_ids) + max(0, len(self.token_ids) - 1)
+    cache_row: int | None = None
+    """Where its keys are stored; None until its prompt begins to be read."""
 
 
 def new_row(request: ReplyRequest, sink: Sink, decode: Decode) -> Row:
@@ -46,7 +50,11 @@ def new_row(request: ReplyRequest, sink: Sink, decode: Decode) -> Row:
 
 
 class GenerationBatch:
-    """Continuous batching over one immutable model."""
+    """Continuous batching over one immutable model.
+
+    `prefill_tokens` bounds the prompt tokens read in one step beside replies under way, so that a long prompt delays
+    their next token by tens of milliseconds instead of seconds. None: by device.
+    """
 
     def __init__(
         self,
@@ -57,14 +65,14 @@ class GenerationBatch:
         rows: int,
         max_positions: int,
         device: torch.device,
-        prefill_tokens: int = 2048,
+        prefill_tokens: int | None = None,
     ) -> None:
         self.policy = policy
         self.rows: list[Row] = []
-        self._model, self._end_ids, self._device = model, end_ids, device
-        self._capacity, self._prefill_tokens = rows, prefill_tokens
-        self._slots = KVSlots(rows, max_positions, device)
-        self._dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+        self._end_ids, self._device, self._capacity = end_ids, device, rows
+        self._prefill_tokens = prefill_tokens or _PREFILL_TOKENS.get(device.type, _PREFILL_TOKENS_ELSEWHERE)
+        self._forward = open_rows(model, rows, max_positions, device)
+        self._cache = PrefixRows(rows)
 
     @property
     def free_rows(self) -> int:
@@ -72,78 +80,84 @@ class GenerationBatch:
         return self._capacity - len(self.rows)
 
     def joinable(self, waiting: Sequence[Row]) -> int:
-        """How many of `waiting`, in order, join in one prefill: bounded by free rows and by padded prompt tokens, so
-        that streams under way do not stall for long. At least one when a row is free."""
-        longest, count = 0, 0
-        prompts: set[tuple[int, ...]] = set()
+        """How many of `waiting`, in order, should join now: as many as rows are free, but no more prompts than a few
+        steps can read, so that who comes later and is due earlier need not wait behind them. At least one when a row
+        is free and no prompt is being read."""
+        unread = sum(len(row.request.prompt_ids) - self._stored(row) for row in self.rows if not row.token_ids)
+        count = 0
         for row in waiting[: self.free_rows]:
-            prompts.add(row.request.prompt_ids)
-            longest = max(longest, len(row.request.prompt_ids))
-            if count and longest * len(prompts) > self._prefill_tokens:
+            if unread and unread + len(row.request.prompt_ids) > _ALONE * self._prefill_tokens:
                 break
+            unread += len(row.request.prompt_ids)
             count += 1
         return count
 
-    @torch.inference_mode()
     def join(self, joining: Sequence[Row]) -> None:
-        """Prefill the prompts of `joining` (equal prompts once) and draw the first token of each."""
-        first: dict[tuple[int, ...], Row] = {}
-        for row in joining:
-            first.setdefault(row.request.prompt_ids, row)
-        leaders = list(first.values())
-        followers = [row for row in joining if first[row.request.prompt_ids] is not row]
-        base = len(self.rows)
-        logits_by_prompt = dict(zip(first, self._prefill(base, [list(prompt) for prompt in first]), strict=True))
-        places = {row.request.prompt_ids: base + place for place, row in enumerate(leaders)}
-        for place, row in enumerate(followers, start=base + len(leaders)):
-            self._slots.copy_row(places[row.request.prompt_ids], place, len(row.request.prompt_ids))
-        joined = [*leaders, *followers]
-        self.rows.extend(joined)
-        self._append(joined, torch.stack([logits_by_prompt[row.request.prompt_ids] for row in joined]))
-        self._leave()
+        """Take up replies; the next steps read their prompts and draw their tokens. At most `free_rows`."""
+        self.rows.extend(joining)
 
     @torch.inference_mode()
     def step(self) -> int:
-        """Add one token to every reply; return how many were drawn."""
+        """Add one token to every reply whose prompt is read, and read on in the others; return how many were drawn."""
         self._leave()
         if not self.rows:
             return 0
-        count = len(self.rows)
-        tokens = torch.tensor([[row.token_ids[-1]] for row in self.rows], device=self._device)
-        positions = torch.tensor([row.length for row in self.rows], device=self._device)
-        self._slots.begin_decode(positions)
-        hidden = torch.arange(self._slots.span, device=self._device)[None, :] > positions[:, None]
-        mask = torch.zeros(hidden.shape, dtype=self._dtype, device=self._device).masked_fill_(hidden, float("-inf"))
-        logits = self._forward(tokens, positions[:, None], mask[:, None, None, :])
-        self._append(self.rows, logits)
+        pieces = self._pieces()
+        logits = self._forward.run([piece for _, piece in pieces])
+        for _, piece in pieces:
+            self._cache.stored(piece.row).extend(piece.token_ids)
+        drawing = [row for row, piece in pieces if piece.wants_logits]
+        if drawing:
+            self._append(drawing, logits)
         self._leave()
-        return count
+        return len(drawing)
 
-    def _prefill(self, first_row: int, prompts: list[list[int]]) -> torch.Tensor:
-        """Run prompts of unequal length together, left-padded; return the logits after each [prompts, vocabulary]."""
-        lengths = [len(prompt) for prompt in prompts]
-        longest = max(lengths)
-        padded = [[prompt[0]] * (longest - len(prompt)) + prompt for prompt in prompts]
-        self._slots.begin_prefill(first_row, lengths)
-        padding = longest - torch.tensor(lengths, device=self._device)
-        index = torch.arange(longest, device=self._device)
-        positions = (index[None, :] - padding[:, None]).clamp(min=0)
-        seen = (index[None, None, :] <= index[None, :, None]) & (index[None, None, :] >= padding[:, None, None])
-        seen |= torch.eye(longest, dtype=torch.bool, device=self._device)[None]  # padding sees itself: no empty softmax
-        mask = torch.zeros(seen.shape, dtype=self._dtype, device=self._device).masked_fill_(~seen, float("-inf"))
-        return self._forward(torch.tensor(padded, device=self._device), positions, mask[:, None])
+    def abandon(self) -> None:
+        """End every reply as cancelled and forget the cache: a step failed, and what it has stored is not known."""
+        for row in self.rows:
+            end_row(row, "cancelled", self.policy)
+        self.rows.clear()
+        self._cache.forget()
 
-    def _forward(self, tokens: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        output = self._model(
-            input_ids=tokens,
-            position_ids=positions,
-            attention_mask=mask,
-            past_key_values=self._slots,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits: torch.Tensor = output.logits[:, -1, :].float()
-        return logits
+    def _pieces(self) -> list[tuple[Row, Piece]]:
+        """What this step runs: the newest token of every reply, and chunks of prompts in the order of joining."""
+        pieces = []
+        for row in self.rows:
+            if row.token_ids:
+                assert row.cache_row is not None
+                pieces.append((row, Piece(row.cache_row, self._stored(row), row.token_ids[-1:])))
+        budget = self._prefill_tokens * (1 if pieces else _ALONE)
+        being_read: list[Row] = []
+        for row in self.rows:
+            if budget <= 0:
+                break
+            if row.token_ids:
+                continue
+            if row.cache_row is None and not self._begin(row, being_read):
+                continue
+            assert row.cache_row is not None
+            being_read.append(row)
+            prompt, start = row.request.prompt_ids, self._stored(row)
+            chunk = prompt[start : start + budget]
+            budget -= len(chunk)
+            pieces.append((row, Piece(row.cache_row, start, chunk, start + len(chunk) == len(prompt))))
+        return pieces
+
+    def _begin(self, row: Row, being_read: Sequence[Row]) -> bool:
+        """Find a cache row for a prompt, with the longest stored prefix in it; False where it pays to wait for a prompt
+        that is being read and begins alike."""
+        prompt = row.request.prompt_ids
+        _, stored = self._cache.best_match(prompt)
+        for other in being_read:
+            if common_prefix(other.request.prompt_ids, prompt) - stored > WORTH_WAITING:
+                return False
+        row.cache_row, source, kept = self._cache.take(prompt)
+        if kept and source != row.cache_row:
+            self._forward.copy_row(source, row.cache_row, kept)
+        return True
+
+    def _stored(self, row: Row) -> int:
+        return 0 if row.cache_row is None else len(self._cache.stored(row.cache_row))
 
     def _append(self, rows: Sequence[Row], logits_BV: torch.Tensor) -> None:
         samplings = [row.request.sampling for row in rows]
@@ -162,21 +176,23 @@ class GenerationBatch:
                     row.sink(ReplyDelta(piece))
 
     def _leave(self) -> None:
-        """End the replies that are done; fill each hole with the last row."""
-        for place in range(len(self.rows) - 1, -1, -1):
-            row = self.rows[place]
-            reason = self._finish_reason(row)
-            if reason is None:
-                continue
-            last = self.rows.pop()
-            if last is not row:
-                self._slots.copy_row(len(self.rows), place, last.length)
-                self.rows[place] = last
+        """End the replies that are done."""
+        ended = [(row, reason) for row in self.rows if (reason := self._finish_reason(row)) is not None]
+        if not ended:
+            return
+        # Out of the batch before its reader hears of it: who has read the end finds the place free.
+        gone = {id(row) for row, _ in ended}
+        self.rows[:] = [row for row in self.rows if id(row) not in gone]
+        for row, reason in ended:
+            if row.cache_row is not None:
+                self._cache.release(row.cache_row)
             end_row(row, reason, self.policy)
 
     def _finish_reason(self, row: Row) -> FinishReason | None:
         if row.cancelled:
             return "cancelled"
+        if not row.token_ids:
+            return None
         if row.token_ids[-1] in self._end_ids or row.text.stopped:
             return "stop"
         return "length" if len(row.token_ids) >= row.request.sampling.max_tokens else None

@@ -1,14 +1,12 @@
-"""The key-value cache of one generation: a block of rows, one reply each, that join and leave between steps.
+"""The key-value cache of one generation as transformers sees it: a block of rows, one reply each.
 
-A transformers model takes any object with `update` as its cache, so this one serves every architecture. Two modes:
-
-- prefill: prompts of several rows arrive left-padded together. Their keys are written to their rows, and attention
-  runs over what just arrived (a prompt sees only itself).
-- decode: one new token a row. It is written at the row's own position, and attention runs over views of the rows in
-  use, so nothing is copied, gathered or padded; a mask hides what lies beyond a row's position.
-
-Rows in use are always 0..n-1: a row that leaves is overwritten by the last one.
+A transformers model takes any object with `update` as its cache, so this one serves every architecture. New tokens
+arrive left-padded, [rows, tokens]; each is written at its own position of its own row, and attention runs over the rows
+in use up to the longest. A mask hides what lies beyond a token's position, so rows need not be equally long.
 """
+
+import itertools
+from collections.abc import Sequence
 
 import torch
 
@@ -16,7 +14,7 @@ _GROWTH = 256
 
 
 class KVSlots:
-    """Keys and values of `rows` replies in `layers` layers, as [rows, kv_heads, positions, head_dim] per layer.
+    """Keys and values of `rows` replies, as [rows, kv_heads, positions, head_dim] per layer.
 
     Storage is made at the first write (shapes come from the model itself) and grows by doubling up to `max_positions`.
     """
@@ -28,30 +26,22 @@ class KVSlots:
         self._values: list[torch.Tensor] = []
         self._row_index = torch.empty(0, dtype=torch.long)
         self._position_index = torch.empty(0, dtype=torch.long)
+        self._valid = torch.empty(0, dtype=torch.bool)
+        self._seen_rows: slice | torch.Tensor = slice(0, 0)
         self._span = 0
-        self._valid: torch.Tensor | None = None
 
-    def begin_prefill(self, first_row: int, lengths: list[int]) -> None:
-        """The next `update` of every layer brings prompts of `lengths` tokens, left-padded, for rows first_row…"""
-        longest = max(lengths)
-        self._reserve(longest)
-        padding = longest - torch.tensor(lengths, device=self.device)
-        offsets = torch.arange(longest, device=self.device)[None, :] - padding[:, None]
-        self._valid = offsets >= 0
-        rows = torch.arange(first_row, first_row + len(lengths), device=self.device)[:, None].expand_as(offsets)
-        self._row_index, self._position_index = rows[self._valid], offsets[self._valid]
-
-    def begin_decode(self, positions: torch.Tensor) -> None:
-        """The next `update` of every layer brings one token for each of rows 0..n-1, at `positions` [n]."""
-        self._valid = None
-        self._span = int(positions.max()) + 1
-        self._reserve(self._span)
-        self._row_index, self._position_index = torch.arange(len(positions), device=self.device), positions
-
-    @property
-    def span(self) -> int:
-        """Positions that the present decode step looks at."""
-        return self._span
+    def begin(self, rows: Sequence[int], positions_BT: torch.Tensor, span: int) -> None:
+        """The next `update` of every layer brings tokens of `rows` at `positions_BT`, negative where padded; attention
+        shall see the first `span` positions."""
+        self._span = span
+        self._reserve(span)
+        index = torch.tensor(rows, device=self.device)
+        self._valid = positions_BT >= 0
+        self._row_index = index[:, None].expand_as(positions_BT)[self._valid]
+        self._position_index = positions_BT[self._valid]
+        # Rows side by side are seen through a view; only scattered ones are gathered.
+        beside = all(later == row + 1 for row, later in itertools.pairwise(rows))
+        self._seen_rows = slice(rows[0], rows[0] + len(rows)) if beside else index
 
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: object, **__: object
@@ -60,23 +50,18 @@ class KVSlots:
         if layer == len(self._keys):
             shape = (self.rows, keys.shape[1], self.capacity, keys.shape[3])
             self._keys.append(keys.new_zeros(shape))
-            self._values.append(values.new_zeros(shape))
+            self._values.append(values.new_zeros((*shape[:3], values.shape[3])))
         stored_keys, stored_values = self._keys[layer], self._values[layer]
-        if self._valid is not None:
-            stored_keys[self._row_index, :, self._position_index] = keys.transpose(1, 2)[self._valid]
-            stored_values[self._row_index, :, self._position_index] = values.transpose(1, 2)[self._valid]
-            return keys, values
-        stored_keys[self._row_index, :, self._position_index] = keys[:, :, 0]
-        stored_values[self._row_index, :, self._position_index] = values[:, :, 0]
-        rows = len(self._row_index)
-        return stored_keys[:rows, :, : self._span], stored_values[:rows, :, : self._span]
+        stored_keys[self._row_index, :, self._position_index] = keys.transpose(1, 2)[self._valid]
+        stored_values[self._row_index, :, self._position_index] = values.transpose(1, 2)[self._valid]
+        return stored_keys[self._seen_rows, :, : self._span], stored_values[self._seen_rows, :, : self._span]
 
     def get_seq_length(self, layer: int = 0) -> int:
         """Positions seen; transformers asks only when no position ids are given, which we always give."""
         return 0
 
     def copy_row(self, source: int, target: int, length: int) -> None:
-        """Copy the first `length` positions of a row over another: for a shared prompt, or to fill a hole."""
+        """Copy the first `length` positions of a row over another's."""
         for stored in (*self._keys, *self._values):
             stored[target, :, :length] = stored[source, :, :length]
 

@@ -26,6 +26,11 @@ class PackedLinear(torch.nn.Module):
         y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
         return y
 
+    def plus(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """forward(x) + residual, added before the product is rounded."""
+        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.packed, self.bias, "add")
+        return y
+
 
 def packing_works(dtype: torch.dtype) -> bool:
     """Pack one small layer and hold it against torch's own."""
@@ -36,8 +41,11 @@ def packing_works(dtype: torch.dtype) -> bool:
     x = torch.randn(3, 64, generator=generator).to(dtype)
     try:
         with torch.inference_mode():
-            found = PackedLinear(weight, None)(x)
-            wanted = torch.nn.functional.linear(x, weight)
+            packed = PackedLinear(weight, None)
+            residual = torch.ones(3, 48).to(dtype)
+            found = torch.stack((packed(x), packed.plus(x, residual)))
+            plain = torch.nn.functional.linear(x, weight)
+            wanted = torch.stack((plain, plain + residual))
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
     return bool(torch.allclose(found.float(), wanted.float(), rtol=0.05, atol=0.05))

@@ -7,10 +7,12 @@ under way take turns, a step each, so a swap costs the streams of neither more t
 
 import asyncio
 import logging
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
@@ -24,6 +26,7 @@ from serving.engine import (
     ReplyRequest,
     VersionNotServed,
 )
+from serving.engine.background import in_background
 from serving.engine.batch import GenerationBatch, Row, Sink, end_row, new_row
 from serving.engine.fair_queue import FairQueue, check_room
 from serving.engine.figures import EngineFigures, TurnMeter
@@ -31,6 +34,9 @@ from serving.engine.weights import BaseWeights
 from serving.settings import ServingSettings
 
 logger = logging.getLogger(__name__)
+
+_SWITCH_INTERVAL_S = 0.0005
+"""Python's own is 5 ms: half a decoding step."""
 
 
 @dataclass(slots=True, eq=False)
@@ -85,6 +91,8 @@ class TorchEngine:
     """See `serving.engine.Engine`. Starts with `first` loaded and live."""
 
     def __init__(self, base: BaseWeights, settings: ServingSettings, first: PolicyRef) -> None:
+        # Whoever computes in Python while a step ends makes the engine wait this long for the interpreter.
+        sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
         self._base, self._settings = base, settings
         self._max_positions = min(settings.max_context_tokens, base.max_positions)
         self._lock = threading.Condition()
@@ -133,7 +141,7 @@ class TorchEngine:
             if policy.version in self._generations:
                 self._generations[policy.version].retired = False
                 return
-        generation = self._new_generation(policy)
+        generation = in_background(partial(self._new_generation, policy))
         with self._lock:
             self._generations.setdefault(policy.version, generation)
         logger.info("generation loaded version=%d", policy.version)
@@ -241,9 +249,10 @@ class TorchEngine:
             # A step that fails (out of memory, a broken operator) must not take the server down with it: its replies
             # end as cancelled, and the next requests start on an empty batch.
             logger.exception("step failed version=%d replies=%d", batch.policy.version, len(batch.rows))
-            for row in {*generation.joining, *batch.rows}:
-                end_row(row, "cancelled", batch.policy)
-            batch.rows.clear()
+            for row in generation.joining:
+                if row not in batch.rows:
+                    end_row(row, "cancelled", batch.policy)
+            batch.abandon()
             generation.joining = []
 
     def _note_waits(self, joining: list[Row]) -> None:

@@ -6,6 +6,8 @@ the serving dtype. Whatever the adapter does not touch is shared between generat
 """
 
 import copy
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,17 @@ from serving.engine.base_model import (
     load_model,
     load_tokenizer,
 )
+from serving.engine.forward import agree
+from serving.engine.llama_shape import LlamaShape, llama_shape
+from serving.engine.native_build import load_kernels
 from serving.engine.packed_linear import PackedLinear, pack_linears, packing_works
+from serving.engine.packed_model import PackedModel, Projection, pack_model
+from serving.engine.pristine import PristineWeights
 from serving.engine.prompts import PromptRenderer
 from serving.prompt_fingerprint import prompt_fingerprint
 from serving.settings import PolicySettings
+
+logger = logging.getLogger(__name__)
 
 _PREFIX = "base_model.model."
 
@@ -46,9 +55,15 @@ class BaseWeights:
         self.tokenizer = load_tokenizer(directory)
         self.renderer = PromptRenderer(self.tokenizer, settings.system_prompt)
         self._model = load_model(directory, self.dtype).to(self.device)
+        self._model.requires_grad_(False)
+        self._pristine = PristineWeights(directory)
         self.end_ids = end_token_ids(self._model, self.tokenizer)
         self._packs = self.device.type == "cpu" and packing_works(self.dtype)
+        self._kernels = load_kernels() if self._packs and settings.kernels == "auto" else None
+        self._kernels_proven = False
+        self._shape = llama_shape(self._model) if self._packs else None
         self._shared: dict[str, PackedLinear] = {}
+        self._shared_projections: dict[str, Projection] = {}
 
     @property
     def max_positions(self) -> int:
@@ -59,29 +74,53 @@ class BaseWeights:
         return min(positions, int(window)) if window else positions
 
     def build(self, policy: PolicyRef) -> Any:
-        """Return a module that computes `policy`, read-only, in the serving dtype. Raises AdapterRefused."""
+        """Return what `open_rows` runs as `policy`, read-only, in the serving dtype: a PackedModel where the processor
+        and the shape allow, else a module of transformers. Raises AdapterRefused."""
+        merged = self._merge(policy)
+        if self._shape is not None:
+            return self._packed(self._shape, merged)
+        model = self._module(merged)
+        if self._packs:
+            pack_linears(model, self._shared, frozenset(merged))
+        return model
+
+    def _packed(self, shape: LlamaShape, merged: Mapping[str, torch.Tensor]) -> PackedModel:
+        """The first generation holds the C++ kernels to transformers, on its own weights; a compiler or a processor may
+        be at fault, and kernels that are wrong are never used."""
+        packed = pack_model(self._model, shape, self._shared_projections, merged, self._kernels)
+        if packed.kernels is None or self._kernels_proven:
+            return packed
+        _, prompt_ids = self.renderer.render(({"role": "user", "content": "What is the best way to learn a song?"},))
+        if agree(packed, self._module(merged), prompt_ids, self.dtype):
+            self._kernels_proven = True
+            return packed
+        logger.warning("the C++ kernels disagree with transformers on this machine: decoding goes on without them")
+        self._kernels = None
+        self._shared_projections.clear()
+        return pack_model(self._model, shape, self._shared_projections, merged)
+
+    def _module(self, merged: Mapping[str, torch.Tensor]) -> Any:
+        """The model with some of its weights replaced, sharing all others."""
         parameters = {id(tensor): tensor for tensor in (*self._model.parameters(), *self._model.buffers())}
         model = copy.deepcopy(self._model, parameters)  # new modules around the same tensors
-        touched: frozenset[str] = frozenset()
-        if policy.adapter_dir is not None:
-            touched = self._merge(model, policy)
-        if self._packs:
-            pack_linears(model, self._shared, touched)
-        return model.requires_grad_(False)
+        for path, weight in merged.items():
+            model.get_submodule(path).weight = torch.nn.Parameter(weight, requires_grad=False)
+        return model
 
-    def _merge(self, model: Any, policy: PolicyRef) -> frozenset[str]:
-        assert policy.adapter_dir is not None
+    def _merge(self, policy: PolicyRef) -> dict[str, torch.Tensor]:
+        """Path → merged weight, for each layer that the policy's adapter changes."""
+        if policy.adapter_dir is None:
+            return {}
         check_adapter(policy.adapter_dir, policy.adapter_sha256, self.fingerprint, prompts=self.prompts)
         config = read_adapter_config(policy.adapter_dir)
         pairs = lora_pairs(load_file(policy.adapter_dir / "adapter_model.safetensors"))
-        pristine = load_model(self.directory, torch.float32)
-        require_fit(pristine, pairs, config)
-        for path, (down_RI, up_OR) in pairs.items():
-            weight = pristine.get_submodule(path).weight.detach()
-            merged = weight + config.scaling * (up_OR.float() @ down_RI.float())
-            linear = model.get_submodule(path)
-            linear.weight = torch.nn.Parameter(merged.to(self.dtype).to(self.device), requires_grad=False)
-        return frozenset(pairs)
+        require_fit(self._model, pairs, config)
+        merged = {}
+        for path, weight in self._pristine.read(list(pairs)).items():
+            down_RI, up_OR = pairs[path]
+            weight = weight + config.scaling * (up_OR.float() @ down_RI.float())
+            merged[path] = weight.to(self.dtype).to(self.device)
+        return merged
 
 
 def lora_pairs(tensors: dict[str, torch.Tensor]) -> Pairs:

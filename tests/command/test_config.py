@@ -119,3 +119,22 @@ def test_a_password_in_the_file_is_refused_and_one_from_the_environment_is_not_s
     settings = load_settings(tmp_path, environ={"THUMBWISE_STORE_URL": url})
     assert settings.store.url == url
     assert without_password(url) == "postgresql://anna:***@db/thumbwise"
+
+
+def test_vllm_without_an_address_is_refused_and_its_addresses_are_plain(tmp_path: Path) -> None:
+    (problem,) = problems_of(tmp_path, {"THUMBWISE_POLICY_ENGINE": "vllm"})
+    assert problem.startswith("policy.engine is 'vllm', but vllm.replicas is empty")
+    for address in ("10.0.0.5:8000", "ftp://host", "http://host:port", "http://host/v1", "http://host?x=1"):
+        (problem,) = problems_of(tmp_path, {"THUMBWISE_VLLM_REPLICAS": address})
+        assert "vllm.replicas" in problem
+    settings = load_settings(tmp_path, environ={"THUMBWISE_VLLM_REPLICAS": "http://a:1/, https://b/prefix"})
+    assert settings.vllm.replicas == ("http://a:1", "https://b/prefix")
+
+
+def test_no_secret_of_the_vllm_servers_is_shown(tmp_path: Path) -> None:
+    (problem,) = problems_of(tmp_path, {"THUMBWISE_VLLM_REPLICAS": "http://anna:hunter2@host"})
+    assert "hunter2" not in problem and "THUMBWISE_VLLM_API_KEY" in problem
+    (problem,) = problems_of(tmp_path, {"THUMBWISE_VLLM_API_KEY": "hunter2\nx"})
+    assert "hunter2" not in problem
+    settings = load_settings(tmp_path, environ={"THUMBWISE_VLLM_API_KEY": "hunter2"})
+    assert settings.vllm_api_key == "hunter2" and "hunter2" not in repr(settings)

@@ -33,6 +33,8 @@ reply_tokens = 24
 min_replies = 12
 [training]
 niceness = 0
+[web]
+compare_share = 0
 """
 QUESTIONS = ("What is rain?", "Name a fruit.", "How do I boil an egg?", "Why do cats purr?", "Say something kind.")
 

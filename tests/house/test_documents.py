@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import docs, docs_configuration, readme_tables
+from scripts import docs, docs_configuration, measured
 from thumbwise.config import PLACES, SECRETS, SECTIONS
 
 ROOT = Path(__file__).parents[2]
@@ -104,7 +104,10 @@ def test_generated_documents_are_up_to_date(document: Path) -> None:
 
 
 def test_the_readmes_figures_are_those_of_the_results() -> None:
-    assert readme_tables.filled(README, readme_tables.results()) == README, "run `make docs` and commit README.md"
+    assert measured.filled(README, measured.results()) == README, "run `make docs` and commit README.md"
+    assert measured.document(measured.results()) == measured.MEASURED.read_text(encoding="utf-8"), (
+        "run `make docs` and commit docs/measured.md"
+    )
 
 
 def test_every_setting_is_documented_once_and_in_its_own_section() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.report import Row, report
-from scripts.readme_tables import BEGIN, END, filled
+from scripts.measured import BEGIN, END, HEADLINES, document, filled
+from scripts.measured import results as found_results
 
 
 def test_a_result_holds_rows_machine_and_seed_and_computes_the_ratio(tmp_path: Path) -> None:
@@ -33,19 +34,28 @@ def test_nothing_measured_is_an_error_and_leaves_no_file(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
-def test_the_readme_shows_a_result_with_its_peer_and_machine(tmp_path: Path) -> None:
-    path = report(
-        "votes", [Row("32 connections", 3000, 1500, unit="votes/s")], "Peer: plain.", seed=4, results=tmp_path
-    )
-    page = filled(f"before\n{BEGIN}\nold\n{END}\nafter", [json.loads(path.read_text(encoding="utf-8"))])
-    assert "| 32 connections | 3,000 | 1,500 | × 2 | votes/s |" in page
+def test_a_result_is_shown_with_its_peer_and_machine(tmp_path: Path) -> None:
+    rows = [Row("durable votes at 32", 3000, 1500, unit="votes/s"), Row("a detail", 1, unit="ms")]
+    path = report("votes", rows, "Peer: plain.", seed=4, results=tmp_path)
+    results = [json.loads(path.read_text(encoding="utf-8"))]
+    page = document(results)
+    assert "| durable votes at 32 | 3,000 | 1,500 | × 2 | votes/s |" in page and "| a detail |" in page
     assert "Peer: plain. `make bench-votes` on" in page
     assert "seed 4" in page
-    assert "old" not in page
-    assert page.startswith("before\n") and page.endswith("\nafter")
+    front = filled(f"before\n{BEGIN}\nold\n{END}\nafter", results)
+    assert "| durable votes at 32 | 3,000 | 1,500 | × 2 | votes/s | `make bench-votes` |" in front
+    assert "old" not in front and "a detail" not in front
+    assert front.startswith("before\n") and front.endswith("\nafter")
+
+
+def test_every_headline_is_a_row_of_its_benchmark() -> None:
+    """A case that was renamed would vanish from the README without a word."""
+    for result in found_results():
+        for beginning in HEADLINES.get(result["name"], ()):
+            assert any(row["case"].startswith(beginning) for row in result["rows"]), (result["name"], beginning)
 
 
 def test_filling_twice_changes_nothing(tmp_path: Path) -> None:
-    results = [json.loads(report("votes", [Row("a", 1)], results=tmp_path).read_text(encoding="utf-8"))]
+    results = [json.loads(report("votes", [Row("durable votes", 1)], results=tmp_path).read_text(encoding="utf-8"))]
     once = filled(f"{BEGIN}\n{END}", results)
     assert filled(once, results) == once

@@ -1,6 +1,7 @@
 """The real application over a real SQLite store, with the engine of words in place of a model."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,9 +13,14 @@ from feedback_store.store import Store
 from feedback_store.versions import add_candidate, bootstrap
 from serving.api import ApiContext, create_app
 from serving.api.server import listen, server_of
-from serving.settings import ServingSettings
+from serving.engine import PolicyRef
+from serving.engine.vllm.base import GatewayBase
+from serving.engine.vllm.engine import VllmEngine
+from serving.settings import PolicySettings, ServingSettings, VllmSettings
+from tests.serving.vllm_fake import FakeVllm
 
 ADMIN_TOKEN = "correct-horse"
+BASE_POLICY = PolicyRef(1)
 ADMIN_HEADERS = {"authorization": f"Bearer {ADMIN_TOKEN}"}
 
 
@@ -101,3 +107,54 @@ def base_url(context):
     context.close_parts = False
     with serving_on_a_port(context) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def gateway_base(tiny_model_dir) -> GatewayBase:
+    """The tokenizer's half of the tiny model."""
+    return GatewayBase(tiny_model_dir, PolicySettings())
+
+
+@pytest.fixture
+def make_vllm(gateway_base) -> Iterator[Callable[..., FakeVllm]]:
+    """Start stand-ins for vLLM servers; attributes may be given."""
+    made: list[FakeVllm] = []
+
+    def make(**attributes) -> FakeVllm:
+        fake = FakeVllm(gateway_base.tokenizer)
+        for name, value in attributes.items():
+            setattr(fake, name, value)
+        fake.start()
+        made.append(fake)
+        return fake
+
+    yield make
+    for fake in made:
+        fake.kill()
+
+
+@pytest.fixture
+def make_gateway(gateway_base) -> Iterator[Callable[..., VllmEngine]]:
+    """Start engines over stand-ins, with waits short enough for a test; they are closed at its end."""
+    made: list[VllmEngine] = []
+
+    def make(*fakes: FakeVllm, first=BASE_POLICY, api_key=None, serving=None, ready=True, **settings) -> VllmEngine:
+        quick = {"look_every_s": 0.05, "lag_timeout_s": 0.3, "failover_s": 30}
+        vllm = VllmSettings(replicas=tuple(fake.url for fake in fakes), **{**quick, **settings})
+        engine = VllmEngine(gateway_base, serving or ServingSettings(), vllm, first, api_key)
+        made.append(engine)
+        if ready:
+            wait_until(lambda: all(state.serving for state in engine.replicas()))
+        return engine
+
+    yield make
+    for engine in made:
+        engine.close(0)
+
+
+def wait_until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
+    """Poll for a condition that another thread brings about."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from benchmarks._adapters_made import sealed_policy, write_adapter
 from serving.adapters import adapter_dir, adapter_hash, check_adapter, seal_adapter
 from serving.engine import AdapterRefused, PolicyRef
 from serving.engine.base_model import fingerprint
@@ -16,7 +17,6 @@ from serving.engine.torch_engine import TorchEngine
 from serving.engine.weights import BaseWeights
 from serving.prompt_fingerprint import prompt_fingerprint
 from serving.settings import PolicySettings, ServingSettings
-from tests.serving.adapters_made import sealed_policy, write_adapter
 
 
 @pytest.fixture(scope="module")

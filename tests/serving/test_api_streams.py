@@ -3,7 +3,6 @@
 import asyncio
 import json
 import threading
-import time
 
 import httpx
 import pytest
@@ -11,16 +10,9 @@ import pytest
 from feedback_store.records import Reply
 from feedback_store.replies import get_reply, recent_replies
 from serving.api.app import stop
+from tests.serving.conftest import wait_until
 
 BODY = {"messages": [{"role": "user", "content": "hello"}], "stream": True}
-
-
-def wait_until(condition, timeout_s=5.0):
-    """Wait for a condition that another thread brings about."""
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.002)
 
 
 def read_events(answer, count):

@@ -10,8 +10,7 @@ from serving.engine import PolicyRef
 from serving.engine.torch_engine import TorchEngine
 from serving.engine.weights import BaseWeights
 from serving.settings import PolicySettings, ServingSettings
-from tests.serving.conftest import serving_on_a_port
-from tests.serving.test_api_streams import wait_until
+from tests.serving.conftest import serving_on_a_port, wait_until
 
 GREEDY = {"messages": [{"role": "user", "content": "tell me a story"}], "temperature": 0, "max_tokens": 48}
 

@@ -205,7 +205,7 @@ def test_whatever_ends_a_canary_is_seen_by_the_next_request(client, admin, candi
 
 
 def test_a_server_that_was_not_told_follows_the_canary_by_itself(store, candidate, follower):
-    from tests.serving.test_api_streams import wait_until
+    from tests.serving.conftest import wait_until
 
     store.write(start_canary, 2, 0.3, **WHO)
     wait_until(lambda: follower.canary == CanaryShare(2, 0.3))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks._adapters_made import sealed_policy
 from feedback_store.records import Sampling
 from serving.engine import (
     EngineClosed,
@@ -25,7 +26,6 @@ from serving.engine.drawing import draw_replies
 from serving.engine.torch_engine import TorchEngine, TorchStream
 from serving.engine.weights import BaseWeights
 from serving.settings import PolicySettings, ServingSettings
-from tests.serving.adapters_made import sealed_policy
 
 BASE = PolicyRef(1)
 QUESTIONS = (

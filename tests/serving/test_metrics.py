@@ -8,6 +8,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks._adapters_made import sealed_policy
 from feedback_store.versions import start_canary
 from serving.api.metrics import ApiMetrics
 from serving.engine import PolicyRef
@@ -16,7 +17,6 @@ from serving.engine.torch_engine import TorchEngine
 from serving.engine.weights import BaseWeights
 from serving.policies import PolicyFollower
 from serving.settings import PolicySettings, ServingSettings
-from tests.serving.adapters_made import sealed_policy
 from tests.serving.conftest import serving_on_a_port
 
 USER = [{"role": "user", "content": "hello"}]

@@ -19,7 +19,7 @@ from feedback_store.records import NewFeedback
 from feedback_store.store import Store
 from tests.store.conftest import BASE_MODEL, PROMPT, Scene
 
-NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+NOON = datetime(2025, 1, 10, 12, 0, tzinfo=UTC)
 FORMATS: tuple[Format, ...] = ("events", "unpaired", "preference", "sft")
 ASKED = [dict(message) for message in PROMPT]
 

@@ -12,7 +12,7 @@ from feedback_store.records import Comparison
 from feedback_store.store import Store
 from tests.store.conftest import PROMPT, Scene, make_reply
 
-NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+NOON = datetime(2025, 1, 10, 12, 0, tzinfo=UTC)
 
 
 def test_a_rater_id_depends_on_the_key_the_channel_and_the_user_and_on_nothing_else() -> None:

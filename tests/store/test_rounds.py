@@ -12,7 +12,7 @@ from feedback_store.rounds import NEXT_STATES
 from feedback_store.store import Store
 from tests.store.conftest import Scene
 
-NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+NOON = datetime(2025, 1, 10, 12, 0, tzinfo=UTC)
 STATES: tuple[RoundState, ...] = get_args(RoundState)
 WAY: dict[RoundState, tuple[RoundState, ...]] = {
     "requested": (),

@@ -26,6 +26,8 @@ from thumbwise.cli.threads import engine_threads, quiet_openmp
 if TYPE_CHECKING:
     from feedback_store.store import Store
     from serving.api.metrics import ApiMetrics
+    from serving.engine import PolicyRef
+    from serving.engine.vllm.base import GatewayBase
     from serving.engine.weights import BaseWeights
     from serving.policies import PolicyFollower
     from thumbwise.config import Settings
@@ -57,7 +59,8 @@ def run_server(settings: "Settings", *, with_trainer: bool, verbose: bool = Fals
             trainer = _trainer(settings, store, base.directory, base.fingerprint)
             trainer.prepare_version = follower.prepare
             trainer.on_pointer_moved = follower.pointer_moved
-            trainer.on_training = _sharing_cores(settings, engine)
+            if settings.policy.engine == "torch":
+                trainer.on_training = _sharing_cores(settings, engine)
             _start_trainer(trainer, parts)
         app = _app(settings, context)
         url = _url_of(listener)
@@ -176,12 +179,35 @@ def _base_dir(settings: "Settings") -> Path:
         return resolve_base_model(settings.policy.base_model, settings.models_dir, step)
 
 
-def _open_base(settings: "Settings") -> "BaseWeights":
-    from serving.engine.weights import BaseWeights
-
+def _open_base(settings: "Settings") -> "BaseWeights | GatewayBase":
+    """Open the base model; where vLLM draws the replies, its weights stay closed here."""
     directory = _base_dir(settings)
     with to_stderr().status(f"opening {directory.name} …"):
+        if settings.policy.engine == "vllm":
+            from serving.engine.vllm.base import GatewayBase
+
+            return GatewayBase(directory, settings.policy)
+        from serving.engine.weights import BaseWeights
+
         return BaseWeights(directory, settings.policy)
+
+
+def _make_engine(settings: "Settings", base: "BaseWeights | GatewayBase", first: "PolicyRef") -> Any:
+    """Start the engine that policy.engine names. Raises AdapterRefused."""
+    if settings.policy.engine == "vllm":
+        from serving.engine.vllm.base import GatewayBase
+        from serving.engine.vllm.engine import VllmEngine
+
+        assert isinstance(base, GatewayBase)
+        to_stderr().print(f"vLLM draws the replies: {', '.join(settings.vllm.replicas)}")
+        return VllmEngine(base, settings.serving, settings.vllm, first, settings.vllm_api_key)
+    from serving.engine.torch_engine import TorchEngine
+    from serving.engine.weights import BaseWeights
+
+    assert isinstance(base, BaseWeights)
+    engine = TorchEngine(base, settings.serving, first)
+    engine.use_threads(engine_threads(settings.serving.threads, training=False))
+    return engine
 
 
 def _sharing_cores(settings: "Settings", engine: Any) -> Callable[[bool], None]:
@@ -194,7 +220,11 @@ def _sharing_cores(settings: "Settings", engine: Any) -> Callable[[bool], None]:
 
 
 def _open_engine(
-    settings: "Settings", store: "Store", base: "BaseWeights", metrics: "ApiMetrics", parts: contextlib.ExitStack
+    settings: "Settings",
+    store: "Store",
+    base: "BaseWeights | GatewayBase",
+    metrics: "ApiMetrics",
+    parts: contextlib.ExitStack,
 ) -> tuple[Any, "PolicyFollower"]:
     """Start the engine on the version that the store's pointer names.
 
@@ -203,7 +233,6 @@ def _open_engine(
     """
     from feedback_store import versions
     from serving.engine import AdapterRefused, PolicyRef
-    from serving.engine.torch_engine import TorchEngine
     from serving.policies import PolicyFollower, policy_of
 
     adapters_dir = settings.data_dir / "adapters"
@@ -211,13 +240,12 @@ def _open_engine(
     store.write(versions.bootstrap, base.fingerprint)
     live = policy_of(store.read(versions.live_version), adapters_dir)
     try:
-        engine = TorchEngine(base, settings.serving, live)
+        engine = _make_engine(settings, base, live)
     except AdapterRefused as refusal:
         log.error("version refused at start version=%d reason=%s", live.version, refusal)
         to_stderr().print(f"[red]version {live.version} cannot be served:[/] {refusal}. The base model serves instead.")
-        engine = TorchEngine(base, settings.serving, PolicyRef(1))
+        engine = _make_engine(settings, base, PolicyRef(1))
     parts.callback(engine.close, settings.serving.drain_timeout_s)
-    engine.use_threads(engine_threads(settings.serving.threads, training=False))
     follower = PolicyFollower(store, engine, adapters_dir, swap_took=metrics.swap_took)
     follower.start()
     parts.callback(follower.close)
@@ -242,6 +270,7 @@ def _context(settings: "Settings", store: "Store", engine: Any, follower: "Polic
         on_pointer_moved=follower.pointer_moved,
         prepare_version=follower.prepare,
         canary=lambda: follower.canary,
+        replicas=engine.replicas if settings.policy.engine == "vllm" else None,
         close_parts=False,
     )
 

@@ -48,7 +48,7 @@ def examine(data_dir: Path, config_file: Path | None) -> list[Finding]:
     findings += found
     findings += [_folder(data_dir), _disk(data_dir), _memory(), *_token(data_dir)]
     if settings is not None:
-        findings += [_model(settings), _device(settings), *_store(settings)]
+        findings += [_model(settings), _device(settings), *_replicas(settings), *_store(settings)]
     return [*findings, _server(data_dir)]
 
 
@@ -137,10 +137,31 @@ def _device(settings: "Settings") -> Finding:
         return Finding("device", "note", "unknown without torch")
     from serving.engine.devices import gpu_name
 
+    if settings.policy.engine == "vllm":
+        return Finding("device", "ok", "of the vLLM servers; rounds train on this machine's")
     gpu = gpu_name()
     if settings.policy.device == "cuda" and gpu is None:
         return Finding("device", "bad", "policy.device is cuda, but torch sees no GPU", "set it to auto or cpu")
     return Finding("device", "ok", gpu or f"CPU, torch {importlib.metadata.version('torch')}")
+
+
+def _replicas(settings: "Settings") -> Iterator[Finding]:
+    if settings.policy.engine != "vllm":
+        return
+    import httpx
+
+    for url in settings.vllm.replicas:
+        try:
+            status = httpx.get(f"{url}/health", trust_env=False, timeout=settings.vllm.answer_timeout_s).status_code
+            found, is_well = f"{url} answers {status}", status == 200
+        except httpx.HTTPError as error:
+            found, is_well = f"{url} does not answer ({type(error).__name__})", False
+        yield Finding(
+            "vLLM server",
+            "ok" if is_well else "bad",
+            found,
+            "" if is_well else "start it, or correct vllm.replicas; docs/vllm.md says with which options",
+        )
 
 
 def _store(settings: "Settings") -> Iterator[Finding]:

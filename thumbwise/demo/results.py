@@ -1,5 +1,6 @@
 """The end of a demo: a table, replies side by side, and the same as JSON."""
 
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -35,6 +36,7 @@ def as_json(plan: DemoPlan, story: Story) -> dict[str, Any]:
         "schema": SCHEMA,
         "plan": asdict(plan),
         "seconds": round(story.seconds, 1),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "rounds": [asdict(item) | {"gate": _gate(item)} for item in story.rounds],
         "versions": [looks.as_dict() for looks in looks_of_all(plan, story)],
         "examples": [

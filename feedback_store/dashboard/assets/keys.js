@@ -23,7 +23,7 @@ export function keys() {
       going = Date.now() + WAIT_MS;
       return;
     }
-    const named = [...document.querySelectorAll(`[data-key="${CSS.escape(event.key)}"]`)].find((node) => node.checkVisibility());
+    const named = [...document.querySelectorAll(`[data-key="${CSS.escape(event.key)}"]`)].find((node) => node.checkVisibility() || node.dataset.open);
     if (!named) return;
     event.preventDefault();
     act(named);

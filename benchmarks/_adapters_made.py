@@ -1,4 +1,4 @@
-"""Random sealed adapters for the tiny model, made without training."""
+"""Random sealed adapters, made without training: for measuring and testing what is done with an adapter."""
 
 import json
 from pathlib import Path
@@ -17,9 +17,10 @@ MODULES = ("self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj")
 def write_adapter(directory: Path, model_dir: Path, *, seed: int, rank: int = 4, size: float = 0.15) -> Path:
     """Write an adapter as peft would, with random matrices of standard deviation `size`, for two upper layers."""
     config = json.loads((model_dir / "config.json").read_text())
+    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     shapes = {
-        "self_attn.q_proj": (config["num_attention_heads"] * config["head_dim"], config["hidden_size"]),
-        "self_attn.v_proj": (config["num_key_value_heads"] * config["head_dim"], config["hidden_size"]),
+        "self_attn.q_proj": (config["num_attention_heads"] * head_dim, config["hidden_size"]),
+        "self_attn.v_proj": (config["num_key_value_heads"] * head_dim, config["hidden_size"]),
         "mlp.down_proj": (config["hidden_size"], config["intermediate_size"]),
     }
     generator = torch.Generator().manual_seed(seed)
@@ -49,9 +50,11 @@ def write_adapter(directory: Path, model_dir: Path, *, seed: int, rank: int = 4,
     return directory
 
 
-def sealed_policy(work: Path, model_dir: Path, *, version: int, seed: int) -> PolicyRef:
+def sealed_policy(
+    work: Path, model_dir: Path, *, version: int, seed: int, rank: int = 4, size: float = 0.15
+) -> PolicyRef:
     """Make, seal and name one policy."""
-    source = write_adapter(work / f"source-{seed}", model_dir, seed=seed)
+    source = write_adapter(work / f"source-{seed}", model_dir, seed=seed, rank=rank, size=size)
     sha256 = seal_adapter(
         source,
         work / "adapters",
