@@ -20,7 +20,7 @@ export DO_NOT_TRACK := 1
 INSTALLED := $(VENV)/.installed
 MODEL := $(THUMBWISE_MODELS_DIR)/smollm2-135m-instruct/config.json
 
-.PHONY: help up test vllm lint format bench lock docs clean setup
+.PHONY: help up test vllm lint format bench lock docs messages screenshots clean setup
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -66,6 +66,12 @@ bench-%: setup
 docs: $(INSTALLED) ## write the generated parts of the documents anew
 	@$(PY) scripts/docs.py
 	@$(PY) scripts/measured.py
+
+messages: $(INSTALLED) ## collect the pages' texts into the translations; fails while one is missing
+	@$(PY) -m scripts.messages
+
+screenshots: setup ## a picture of every page, light, dark, on a phone, in Chinese: build/screenshots (ARGS="versions people")
+	@THUMBWISE_CHROMIUM="$$(scripts/browser.sh $(VENV))" $(PY) -m scripts.page_pictures $(ARGS)
 
 lock: $(INSTALLED) ## resolve requirements.lock anew (needs the network)
 	@$(PY) -m uv --version >/dev/null 2>&1 || $(PY) -m pip install --quiet uv

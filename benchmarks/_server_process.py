@@ -24,7 +24,9 @@ class ServerProcess:
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"the server ended with {self._process.wait()} before it listened")
-        self.port: int = json.loads(line)["port"]
+        told = json.loads(line)
+        self.port: int = told["port"]
+        self.cookie: str = told.get("cookie", "")
 
     def kill(self) -> None:
         """kill -9: no handler runs, nothing is flushed."""

@@ -1,12 +1,15 @@
 """The real application over a real store, with the engine of words: `python -m benchmarks._word_server --data DIR`.
 
 Prints one line of JSON, {"port": …}, when it listens. What it serves is `create_app` as in production; only the model
-is missing, so that it starts at once and a vote's cost is the vote's alone.
+is missing, so that it starts at once and a vote's cost is the vote's alone. With --dashboard it serves the pages too,
+and the line also has the `cookie` of an operator who is signed in.
 """
 
 import argparse
 import json
 from pathlib import Path
+
+from fastapi import FastAPI
 
 from benchmarks._word_engine import WordEngine
 from feedback_store.raters import load_or_create_key
@@ -24,16 +27,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the store")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
+    parser.add_argument("--url", default="", help="store; none: SQLite in the folder")
+    parser.add_argument("--dashboard", action="store_true", help="serve the dashboard, with an operator signed in")
     parser.add_argument("--group-commit-max", type=int, default=StoreSettings().group_commit_max)
     parser.add_argument("--step-s", type=float, default=0.0, help="pause before each word of a reply")
     parser.add_argument("--words", type=int, default=8, help="words of a reply")
     arguments = parser.parse_args()
     arguments.data.mkdir(parents=True, exist_ok=True)
     store = Store.open(
-        f"sqlite:///{arguments.data / 'thumbwise.db'}",
+        arguments.url or f"sqlite:///{arguments.data / 'thumbwise.db'}",
         settings=StoreSettings(group_commit_max=arguments.group_commit_max),
     )
-    store.write(bootstrap, "words")
+    if not arguments.dashboard:  # a seeded store has its versions
+        store.write(bootstrap, "words")
     settings = ServingSettings(port=arguments.port, drain_timeout_s=5)
     context = ApiContext(
         store=store,
@@ -43,10 +49,25 @@ def main() -> None:
         data_dir=arguments.data,
         serving=settings,
     )
+    app = create_app(context)
+    told: dict[str, object] = {}
+    if arguments.dashboard:
+        told["cookie"] = _mount_dashboard(app, store)
     listener = listen(settings)
     listener.listen(1024)
-    print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
-    server_of(create_app(context), settings).run(sockets=[listener])
+    print(json.dumps(told | {"port": listener.getsockname()[1]}), flush=True)
+    server_of(app, settings).run(sockets=[listener])
+
+
+def _mount_dashboard(app: FastAPI, store: Store) -> str:
+    from feedback_store.access import sessions, users
+    from feedback_store.dashboard import DashboardParts, mount_dashboard
+    from feedback_store.dashboard.visit import cookie_name
+
+    parts = DashboardParts(store, ADMIN_TOKEN)
+    mount_dashboard(app, parts)
+    person = store.read(users.by_name, "otto") or store.write(users.add_user, "otto", "operator")
+    return f"{cookie_name(parts)}={store.write(sessions.begin_session, person.user_id, 1.0)}"
 
 
 if __name__ == "__main__":

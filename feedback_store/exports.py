@@ -3,11 +3,11 @@
     events      every act as it was stored, superseded and retracted ones included, with its texts where they are kept
     unpaired    prompt, completion, label              what raters hold now: a thumb a row (KTO)
     preference  prompt, chosen, rejected               a decided verdict a row, a ranking one row per ordered pair (DPO)
-    sft         prompt, completion                     corrections, whose approval is the reader's business
+    sft         prompt, completion, approved           corrections; approved: true, false, null while nobody has decided
 
 Only texts that were kept by consent are in a row, none of a rater who took consent back since, none of a quarantined
-one (`events`, the record, has their votes). Where one rater judged a comparison by verdict and by ranking the later act
-counts; a pair of equal texts says nothing and is left out.
+one, none that an operator excluded (`events`, the record, has them all). Where one rater judged a comparison by verdict
+and by ranking the later act counts; a pair of equal texts says nothing and is left out.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,6 +22,7 @@ from feedback_store.feedback import effective_query, feedback_of_row, of_version
 from feedback_store.imports import ImportReport, RowError, import_jsonl, import_rows
 from feedback_store.records import BOTH_BAD, TIE, Feedback, Message, Reply
 from feedback_store.replies import comparisons_by_id, replies_by_id
+from feedback_store.review_schema import feedback_reviews
 from feedback_store.row_files import Format, jsonl_lines, read_parquet, write_jsonl, write_parquet
 from feedback_store.schema import feedback, raters
 
@@ -65,7 +66,7 @@ def export_rows(
     """
     if format not in _KINDS:
         raise Refused("format", f"format is {format!r}; wanted: {', '.join(_KINDS)}")
-    query: Select[Any] = select(feedback) if format == "events" else effective_query()
+    query: Select[Any] = select(feedback) if format == "events" else effective_query(include_unapproved=True)
     query = query.where(feedback.c.kind.in_(_KINDS[format]))
     if since is not None:
         query = query.where(feedback.c.created_at >= since)
@@ -119,6 +120,10 @@ class _Texts:
         for comparison in self._comparisons.values():
             wanted.update(comparison.reply_ids)
         self._replies = replies_by_id(connection, sorted(wanted))
+        numbers = [act.feedback_id for act in acts if act.act.kind == "correction"]
+        decided = select(feedback_reviews.c.feedback_id, feedback_reviews.c.approval)
+        decided = decided.where(feedback_reviews.c.feedback_id.in_(numbers), feedback_reviews.c.approval.is_not(None))
+        self._approved = {number: word == "approved" for number, word in connection.execute(decided)}
         revoked = select(raters.c.rater_id).where(raters.c.consent.is_(False))
         self._revoked = frozenset(connection.execute(revoked).scalars())
 
@@ -141,6 +146,7 @@ class _Texts:
             yield {
                 "prompt": prompt,
                 "completion": [{"role": "assistant", "content": act.act.correction}],
+                "approved": self._approved.get(act.feedback_id),
                 "reply_id": reply.reply_id,
                 **_lineage(act, reply),
             }

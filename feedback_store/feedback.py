@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, and_, case, exists, func, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, case, exists, func, or_, select
 
 from feedback_store.checks import check_channel, check_text
 from feedback_store.errors import NotFound, Refused
 from feedback_store.inserts import insert_feedback
 from feedback_store.records import BOTH_BAD, TIE, Feedback, FeedbackAck, NewFeedback
+from feedback_store.review_schema import feedback_reviews, reply_reviews
 from feedback_store.schema import comparisons, feedback, now, quarantines, raters, replies
 from feedback_store.writer import remembered
 
@@ -79,20 +80,35 @@ def effective_feedback(
     since_feedback_id: int = 0,
     policy_version: int | None = None,
     include_quarantined: bool = False,
+    include_excluded: bool = False,
+    include_unapproved: bool = False,
 ) -> list[Feedback]:
     """Return what raters think now, by id: of each rater, target and kind the latest act, and none that is retracted.
 
     since_feedback_id: only acts after that one. policy_version: only on replies of that version, and on comparisons all
-    of whose replies are of it. Quarantined raters, and acts quarantined on their own, are left out unless asked for.
+    of whose replies are of it. Left out unless asked for, so that whatever learns from feedback need not remember it:
+    quarantined raters and acts quarantined on their own, what an operator excluded (the act, its reply, or any reply of
+    its comparison), and corrections that nobody has approved.
     """
-    query = effective_query(since_feedback_id=since_feedback_id, include_quarantined=include_quarantined)
+    query = effective_query(
+        since_feedback_id=since_feedback_id,
+        include_quarantined=include_quarantined,
+        include_excluded=include_excluded,
+        include_unapproved=include_unapproved,
+    )
     if policy_version is not None:
         query = query.where(of_version(policy_version))
     rows = connection.execute(query.order_by(feedback.c.feedback_id)).mappings()
     return [feedback_of_row(row) for row in rows]
 
 
-def effective_query(*, since_feedback_id: int = 0, include_quarantined: bool = False) -> Select[Any]:
+def effective_query(
+    *,
+    since_feedback_id: int = 0,
+    include_quarantined: bool = False,
+    include_excluded: bool = False,
+    include_unapproved: bool = False,
+) -> Select[Any]:
     """The statement behind `effective_feedback`, unordered, to be narrowed further."""
     latest = (
         select(func.max(feedback.c.feedback_id).label("feedback_id"))
@@ -118,7 +134,26 @@ def effective_query(*, since_feedback_id: int = 0, include_quarantined: bool = F
         query = query.join(raters, raters.c.rater_id == feedback.c.rater_id).where(
             raters.c.quarantined.is_(False), feedback.c.feedback_id.not_in(held)
         )
+    if not include_excluded:
+        query = query.where(*_not_excluded())
+    if not include_unapproved:
+        approved = select(feedback_reviews.c.feedback_id).where(feedback_reviews.c.approval == "approved")
+        query = query.where(or_(feedback.c.kind != "correction", feedback.c.feedback_id.in_(approved)))
     return query
+
+
+def _not_excluded() -> list[ColumnElement[bool]]:
+    """Applied to the latest acts alone: one that is excluded does not bring the one before it back."""
+    excluded_acts = select(feedback_reviews.c.feedback_id).where(feedback_reviews.c.excluded.is_(True))
+    excluded_replies = select(reply_reviews.c.reply_id).where(reply_reviews.c.excluded.is_(True))
+    excluded_comparisons = select(replies.c.comparison_id).where(
+        replies.c.reply_id.in_(excluded_replies), replies.c.comparison_id.is_not(None)
+    )
+    return [
+        feedback.c.feedback_id.not_in(excluded_acts),
+        or_(feedback.c.reply_id.is_(None), feedback.c.reply_id.not_in(excluded_replies)),
+        or_(feedback.c.comparison_id.is_(None), feedback.c.comparison_id.not_in(excluded_comparisons)),
+    ]
 
 
 def of_version(policy_version: int) -> Any:
@@ -137,7 +172,8 @@ def counts(connection: Connection) -> dict[str, int]:
     what holds now `up`, `down`, `verdicts` (decided, ties and both-bad together), `ties`, `both_bad`, `rankings`,
     `corrections`."""
     found = {"up": 0, "down": 0, "verdicts": 0, "ties": 0, "both_bad": 0, "rankings": 0, "corrections": 0}
-    now_held = effective_query(include_quarantined=True).subquery("now_held")
+    everything = effective_query(include_quarantined=True, include_excluded=True, include_unapproved=True)
+    now_held = everything.subquery("now_held")
     word = case(
         (now_held.c.kind == "thumb", now_held.c.thumb),
         (now_held.c.verdict.in_((TIE, BOTH_BAD)), now_held.c.verdict),

@@ -242,6 +242,13 @@ def metrics(connection: Connection, round_id: int, *, after_step: int | None = N
     return [RoundMetric(**row) for row in rows]
 
 
+def newest_metric(connection: Connection, round_id: int) -> str:
+    """Return a short text that changes with every point of a round's curves; cheap, for those who wait for news."""
+    query = select(func.count(), func.max(round_metrics.c.step), func.max(round_metrics.c.at))
+    count, step, at = connection.execute(query.where(round_metrics.c.round_id == round_id)).one()
+    return f"{count} {step} {at.isoformat() if at else ''}"
+
+
 def freeze_selection(connection: Connection, round_id: int, fence: int, chosen: Iterable[tuple[int, Split]]) -> None:
     """Write down, once and for good, which acts a round learns from and which it holds out.
 

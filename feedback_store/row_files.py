@@ -81,7 +81,13 @@ def _columns(format: Format) -> list[tuple[str, Any]]:
     if format == "unpaired":
         return [("prompt", messages), ("completion", messages), ("label", pa.bool_()), ("reply_id", text), *lineage]
     if format == "sft":
-        return [("prompt", messages), ("completion", messages), ("reply_id", text), *lineage]
+        return [
+            ("prompt", messages),
+            ("completion", messages),
+            ("approved", pa.bool_()),
+            ("reply_id", text),
+            *lineage,
+        ]
     if format == "preference":
         ids = [("comparison_id", text), ("chosen_reply_id", text), ("rejected_reply_id", text)]
         return [("prompt", messages), ("chosen", messages), ("rejected", messages), *ids, *lineage]

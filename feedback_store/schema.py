@@ -29,7 +29,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0003"
+REVISION = "0005"
 """The newest revision in `migrations/versions`: a database already there starts without loading alembic."""
 
 
@@ -131,6 +131,8 @@ replies = Table(
     CheckConstraint("finish_reason IN ('stop','length','cancelled')", name="finish_reason"),
     Index(None, "conversation_id", "created_at"),
     Index(None, "rater_id", "created_at"),
+    # Holds all that the overview counts: the rows themselves are long, and texts stand before these columns.
+    Index("ix_replies_figures", "created_at", "policy_version", "completion_tokens", "finish_reason", "latency_ms"),
 )
 
 comparisons = Table(
@@ -244,6 +246,8 @@ round_selection = Table(
     Column("feedback_id", RowId, ForeignKey("feedback.feedback_id"), primary_key=True),
     Column("split", String(16), nullable=False),
     CheckConstraint("split IN ('train','held_out')", name="split"),
+    # From an act to the rounds that learnt from it.
+    Index(None, "feedback_id"),
 )
 
 live_pointer = Table(
@@ -275,6 +279,70 @@ deployments = Table(
     Column("evidence", Json),
     CheckConstraint("action IN ('bootstrap','promote','rollback','canary','canary_stop')", name="action"),
     CheckConstraint("(share IS NOT NULL) = (action = 'canary')", name="share"),
+    sqlite_autoincrement=True,
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("user_id", RowId, primary_key=True),
+    Column("name", Name, nullable=False, unique=True),
+    Column("role", String(16), nullable=False),
+    # NULL until the invitation is taken up, and for those who sign in elsewhere.
+    Column("password_hash", Text),
+    Column("disabled", Boolean, nullable=False, server_default=text("false")),
+    Column("invitation_sha256", String(64), unique=True),
+    Column("invitation_until", UtcTime),
+    Column("revision", Integer, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    CheckConstraint("role IN ('user','annotator','operator','admin')", name="role"),
+    sqlite_autoincrement=True,
+)
+
+identities = Table(
+    "identities",
+    metadata,
+    Column("provider", String(16), primary_key=True),
+    Column("subject", String(255), primary_key=True),
+    Column("user_id", RowId, ForeignKey("users.user_id"), nullable=False, index=True),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    # What the browser holds is not in here: who reads the database cannot sign in with it.
+    Column("session_sha256", String(64), primary_key=True),
+    Column("user_id", RowId, ForeignKey("users.user_id"), nullable=False, index=True),
+    Column("csrf_token", Name, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", String(16), primary_key=True),
+    Column("secret_sha256", String(64), nullable=False),
+    Column("name", Name, nullable=False),
+    Column("scopes", Json, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime),
+    Column("last_used_at", UtcTime),
+    Column("revoked_at", UtcTime),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("audit_id", RowId, primary_key=True),
+    Column("at", UtcTime, nullable=False, index=True),
+    Column("actor", Text, nullable=False),
+    Column("action", Name, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("details", Json, nullable=False),
     sqlite_autoincrement=True,
 )
 

@@ -1,4 +1,4 @@
-"""Settings of the store and of privacy: sections [store] and [privacy] of thumbwise.toml."""
+"""Settings of the store, of privacy and of access: sections [store], [privacy] and [access] of thumbwise.toml."""
 
 from typing import Literal
 
@@ -56,3 +56,18 @@ class TrustSettings(BaseModel):
     """… and in this share, at least, of all that they up-voted."""
     profile_votes: int = Field(default=20, ge=2)
     """Votes shared with others from which a rater's own reliability is shown."""
+
+
+class AccessSettings(BaseModel):
+    """[access]: who may sign in on the dashboard."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    behind_tls: bool = False
+    """True where people reach the server by https (a proxy in front ends TLS): the session's cookie is then sent over
+    https alone, under a name (`__Host-…`) that no other host can set."""
+    session_hours: float = Field(default=168.0, gt=0, le=8760)
+    """How long a sign-in lasts. Signing out, disabling somebody and changing a password end it at once."""
+    sign_in_failures: int = Field(default=5, ge=1, le=1000)
+    """Wrong passwords of one person from one address within 15 minutes, before both have to wait; an address alone has
+    four times as many, a person from everywhere twenty times."""

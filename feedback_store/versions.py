@@ -214,6 +214,14 @@ def canary(connection: Connection) -> Canary | None:
     return Canary(PolicyVersion(**values), share)
 
 
+def live_or_none(connection: Connection) -> PolicyVersion | None:
+    """Return the version that the pointer names; None before `bootstrap`."""
+    try:
+        return live_version(connection)
+    except NotFound:
+        return None
+
+
 def live_version(connection: Connection) -> PolicyVersion:
     """Return the version that the pointer names. Raises NotFound before `bootstrap`."""
     query = select(policy_versions).join(live_pointer, live_pointer.c.version == policy_versions.c.version)

@@ -15,7 +15,9 @@ The server speaks JSON. `/openapi.json` on a running one is the whole descriptio
 
 - **Open** routes (chat, models, rating, consent) take no token. By default the server listens on this machine alone.
 - **Admin** routes need `Authorization: Bearer TOKEN`, with the token that `thumbwise up` prints once and keeps in
-  `DATA/admin.token`. Without it: 401; with a wrong one: 403.
+  `DATA/admin.token`, or an API key `tw-…` made on the dashboard that has the route's scope (`read`, `rounds`,
+  `versions`, `export`, `import`, `people`; the table is `feedback_store/access/rules.py`). Without it: 401; with a
+  wrong one: 403.
 - Errors are `{"error": {"message", "type", "param", "code"}}`; `param` names the field that was wrong.
 - Every reply carries `x-policy-version`: the one policy that wrote it. A comparison of the live version with a canary
   names one a choice, in order.

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from bot.settings import TelegramSettings
 from bot.web.settings import WebSettings
-from feedback_store.settings import PrivacySettings, StoreSettings, TrustSettings
+from feedback_store.settings import AccessSettings, PrivacySettings, StoreSettings, TrustSettings
 from serving.settings import PolicySettings, ServingSettings, VllmSettings
 from trainer.method_settings import OnlineSettings, RewardSettings
 from trainer.settings import CanarySettings, GateSettings, LoraSettings, RoundSettings, TrainingSettings
@@ -33,6 +33,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "telegram": TelegramSettings,
     "store": StoreSettings,
     "privacy": PrivacySettings,
+    "access": AccessSettings,
     "rounds": RoundSettings,
     "canary": CanarySettings,
     "training": TrainingSettings,
@@ -70,6 +71,7 @@ class Settings:
     models_dir: Path
     store: StoreSettings
     privacy: PrivacySettings
+    access: AccessSettings
     policy: PolicySettings
     serving: ServingSettings
     vllm: VllmSettings

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from inspect import signature
+from datetime import datetime
 from typing import Any
 
 from feedback_store import feedback, replies, rounds, versions
@@ -26,12 +26,20 @@ class Evidence:
     acts: int
 
 
-def read_evidence(connection: Connection, *, fresh_only: bool, verdicts_as_thumbs: bool = True) -> Evidence:
-    """Read effective feedback: on replies of the live version alone when `fresh_only` (on-policy), else on all."""
+def read_evidence(
+    connection: Connection, *, fresh_only: bool, verdicts_as_thumbs: bool = True, since: datetime | None = None
+) -> Evidence:
+    """Read effective feedback: on replies of the live version alone when `fresh_only` (on-policy), else on all.
+
+    since: only acts given at or after that time.
+    """
     live = versions.live_version(connection)
     policy_version = live.version if fresh_only else None
     acts = feedback.effective_feedback(connection, policy_version=policy_version)
     everyones = feedback.effective_feedback(connection, policy_version=policy_version, include_quarantined=True)
+    if since is not None:
+        acts = [act for act in acts if act.act.created_at is not None and act.act.created_at >= since]
+        everyones = [act for act in everyones if act.act.created_at is not None and act.act.created_at >= since]
     compared = sorted({act.act.comparison_id for act in acts if act.act.comparison_id is not None})
     shown = replies.comparisons_by_id(connection, compared)
     found = judgements(acts, shown, verdicts_as_thumbs=verdicts_as_thumbs, approved=_approved(acts))
@@ -42,10 +50,7 @@ def read_evidence(connection: Connection, *, fresh_only: bool, verdicts_as_thumb
 
 
 def _approved(acts: Sequence[Feedback]) -> frozenset[int]:
-    """The corrections that an operator approved. A store that keeps approvals leaves the others out of the effective
-    feedback by itself; one that keeps none has approved nothing."""
-    if "include_unapproved" not in signature(feedback.effective_feedback).parameters:
-        return frozenset()
+    """The corrections that an operator approved: the store leaves the others out of the effective feedback by itself."""
     return frozenset(act.feedback_id for act in acts if act.act.kind == "correction")
 
 

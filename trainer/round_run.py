@@ -36,6 +36,7 @@ from trainer.job import (
 from trainer.job_settings import label_smoothing, recorded, settings_of
 from trainer.lease import Lease, RoundTaken
 from trainer.pack_files import FETCHED
+from trainer.preview import data_window
 from trainer.readiness import Readiness, judge_readiness
 from trainer.round_folder import RUN_LOCK, FolderBusy, end_leftover, remove_scratch, scratch_folder, take_its_name
 from trainer.selection import Usable, select, usable
@@ -127,8 +128,12 @@ class RoundRun:
         settings = settings_of(context, self._round.settings)
         training, gate = settings.training, settings.gate
         suspected = self._quarantine()
+        window = data_window(self._round.settings, context.rounds)
         evidence = context.store.read(
-            read_evidence, fresh_only=context.rounds.fresh_only, verdicts_as_thumbs=training.use_verdicts_as_thumbs
+            read_evidence,
+            fresh_only=window.fresh_only,
+            verdicts_as_thumbs=training.use_verdicts_as_thumbs,
+            since=window.since,
         )
         kept = usable(
             evidence.found, evidence.replies, max_votes_per_rater=context.rounds.max_votes_per_rater, seed=training.seed

@@ -1,6 +1,7 @@
 // The public /v1 API, as the page uses it. Every failure becomes an ApiError that carries what a person can be told.
 
 import { randomId } from "./session.js";
+import { say } from "./words.js";
 
 export class ApiError extends Error {
   constructor(message, { status = 0, code = null, retryAfterS = null, param = null } = {}) {
@@ -20,7 +21,7 @@ async function request(path, options = {}) {
     response = await fetch(path, { ...options, credentials: "omit", cache: "no-store" });
   } catch (failure) {
     if (failure.name === "AbortError") throw failure;
-    throw new ApiError("The server cannot be reached. Check that it is running and that you are online.");
+    throw new ApiError(say("The server cannot be reached. Check that it is running and that you are online."));
   }
   if (!response.ok) throw await errorOf(response);
   return response;
@@ -40,12 +41,12 @@ async function errorOf(response) {
 }
 
 function plainWords(status, told) {
-  if (status === 429) return "Many people are writing right now, and the queue is full.";
-  if (status === 503) return "The model is not ready: it is loading or the server is stopping.";
-  if (told.code === "context_length_exceeded") return "This conversation has become too long for the model. Please start a new one.";
-  if (status === 413) return "That is too much text for one message.";
-  if (status >= 500) return "Something went wrong on the server. It is not your fault.";
-  return told.message ? `The server refused this: ${told.message}` : `The server refused this (${status}).`;
+  if (status === 429) return say("Many people are writing right now, and the queue is full.");
+  if (status === 503) return say("The model is not ready: it is loading or the server is stopping.");
+  if (told.code === "context_length_exceeded") return say("This conversation has become too long for the model. Please start a new one.");
+  if (status === 413) return say("That is too much text for one message.");
+  if (status >= 500) return say("Something went wrong on the server. It is not your fault.");
+  return told.message ? say("The server refused this: %(message)s", { message: told.message }) : say("The server refused this (%(status)s).", { status });
 }
 
 const json = (method, body, headers = {}) => ({
@@ -85,7 +86,7 @@ export async function* streamReply({ messages, rater, conversationId, compare, s
       yield { receipt: { replyIds, comparisonId, policyVersions } };
     }
   }
-  if (!complete) throw new ApiError("The connection broke off before the reply was complete.");
+  if (!complete) throw new ApiError(say("The connection broke off before the reply was complete."));
 }
 
 async function* serverSentEvents(stream) {
@@ -101,7 +102,7 @@ async function* serverSentEvents(stream) {
     }
   } catch (failure) {
     if (failure.name === "AbortError") throw failure;
-    throw new ApiError("The connection broke off before the reply was complete.");
+    throw new ApiError(say("The connection broke off before the reply was complete."));
   } finally {
     reader.cancel().catch(() => {});
   }

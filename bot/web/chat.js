@@ -6,6 +6,7 @@ import { element, fill, placeIcons } from "./dom.js";
 import { showHistory, restoreFromServer } from "./history.js";
 import { messagesOf, newConversation, forgetEverything, preference, raterId, saveConversation, savedConversations, setPreference } from "./session.js";
 import { failedTurn, finishedTurn, growingTurn, userTurn } from "./turns.js";
+import { say } from "./words.js";
 
 const config = JSON.parse(document.documentElement.dataset.config);
 const by = (id) => document.getElementById(id);
@@ -49,7 +50,7 @@ function draw() {
   if (conversation.turns.at(-1)?.role !== "assistant") lastActs = {};
   fill(by("turns"), nodes);
   by("empty").hidden = nodes.length > 0;
-  by("conversation-title").textContent = conversation.title || "New conversation";
+  by("conversation-title").textContent = conversation.title || say("New conversation");
   drawHistory();
 }
 
@@ -110,7 +111,7 @@ async function answer() {
   by("turns").append(growing.node);
   drawBusy();
   scrollToEnd(true);
-  announce(pair ? "Two replies are being written." : "The reply is being written.");
+  announce(pair ? say("Two replies are being written.") : say("The reply is being written."));
   try {
     await receive(here, turn, growing, abort.signal, pair);
     here.turns.push(turn);
@@ -163,7 +164,7 @@ function takeReceipt(turn, { replyIds, comparisonId, policyVersions }) {
 /** What was read before "stop" stays and goes on. A single reply may still be rated: the server keeps its part, under
     the id that it began with. Of two, only the first stays, and nobody can rate half a comparison. */
 function keepStopped(here, turn) {
-  announce("Stopped.");
+  announce(say("Stopped."));
   const [first] = turn.replies;
   const known = turn.replies.length === 1 && turn.begun ? { id: turn.begun.id, version: turn.begun.policyVersion } : {};
   if (first.text.trim()) here.turns.push({ role: "assistant", replies: [{ ...first, ...known, finish: "cancelled" }] });
@@ -176,8 +177,8 @@ function keepStopped(here, turn) {
 }
 
 function spoken(turn) {
-  const texts = turn.replies.map((reply) => reply.text.trim() || "an empty reply");
-  return texts.length > 1 ? `Reply A: ${texts[0]} Reply B: ${texts[1]}` : texts[0];
+  const texts = turn.replies.map((reply) => reply.text.trim() || say("an empty reply"));
+  return texts.length > 1 ? say("Reply A: %(a)s Reply B: %(b)s", { a: texts[0], b: texts[1] }) : texts[0];
 }
 
 // --- conversations -------------------------------------------------------------------------------------------------
@@ -214,10 +215,10 @@ async function giveConsent(given) {
   by("consent-problem").hidden = true;
   try {
     consent = await writeConsent(rater, given);
-    announce(given ? "Thank you. Your words are kept from now on." : "Your words are not kept.");
+    announce(given ? say("Thank you. Your words are kept from now on.") : say("Your words are not kept."));
     if (!by("settings").open) message.focus(); // the button that was pressed is gone
   } catch (problem) {
-    by("consent-problem").textContent = `This was not stored. ${problem.message}`;
+    by("consent-problem").textContent = say("This was not stored. %(why)s", { why: problem.message });
     by("consent-problem").hidden = false;
     if (!by("settings").open) openSettings();
   }
@@ -276,7 +277,7 @@ function toggleCompare() {
   compare = !compare;
   setPreference("compare", compare ? "1" : null);
   drawBusy();
-  announce(compare ? "From now on you get two replies to choose from." : "From now on you get one reply.");
+  announce(compare ? say("From now on you get two replies to choose from.") : say("From now on you get one reply."));
 }
 
 function onKey(event) {
@@ -343,3 +344,10 @@ function main() {
 }
 
 main();
+
+// The words of the page come from the server, which keeps the choice in a cookie: conversations stay in this browser.
+by("language").addEventListener("change", async () => {
+  const body = new URLSearchParams({ language: by("language").value, back: "/" });
+  await fetch("/language", { method: "POST", body, redirect: "manual" });
+  location.reload();
+});

@@ -3,13 +3,14 @@
 import { listConversations, readConversation } from "./api.js";
 import { element, fill } from "./dom.js";
 import { saveConversation, savedConversations } from "./session.js";
+import { say } from "./words.js";
 
 /** Draw the list; `open(id)` is called on a click. */
 export function showHistory(conversations, currentId, open) {
   fill(document.getElementById("history"), conversations.map((saved) => element("li", {}, element("button", {
     type: "button", class: "history-item", "aria-current": saved.id === currentId ? "page" : null,
     title: saved.title, on: { click: () => open(saved.id) },
-  }, saved.title || "Untitled"))));
+  }, saved.title || say("Untitled")))));
   document.getElementById("no-history").hidden = conversations.length > 0;
 }
 

@@ -3,12 +3,13 @@
 
 import { sendFeedback } from "./api.js";
 import { element, fill, icon } from "./dom.js";
+import { say } from "./words.js";
 
 // Codes are what is stored, so that reasons can be counted whatever the page's words become.
 const REASONS = {
-  up: [["correct", "Correct"], ["clear", "Clear"], ["right_length", "Right length"], ["good_tone", "Good tone"]],
-  down: [["wrong", "Wrong"], ["missed_the_point", "Missed the point"], ["too_long", "Too long"],
-    ["hard_to_read", "Hard to read"], ["harmful", "Harmful"]],
+  up: [["correct", say("Correct")], ["clear", say("Clear")], ["right_length", say("Right length")], ["good_tone", say("Good tone")]],
+  down: [["wrong", say("Wrong")], ["missed_the_point", say("Missed the point")], ["too_long", say("Too long")],
+    ["hard_to_read", say("Hard to read")], ["harmful", say("Harmful")]],
 };
 const NOTE_LENGTH = 500;
 const CORRECTION_LENGTH = 8000;
@@ -37,12 +38,12 @@ export function ratingRow(reply, context) {
   const panel = element("div", { class: "panel", hidden: true });
   const corrected = element("div", { class: "corrected", hidden: true });
   const thumbs = Object.fromEntries(["up", "down"].map((thumb) => [thumb, element("button", {
-    type: "button", class: `icon-button thumb ${thumb}`, title: `${thumb === "up" ? "Good reply" : "Bad reply"} (Alt+${thumb === "up" ? "↑" : "↓"})`,
-    "aria-label": thumb === "up" ? "Good reply" : "Bad reply", "aria-pressed": "false",
+    type: "button", class: `icon-button thumb ${thumb}`, title: `${thumb === "up" ? say("Good reply") : say("Bad reply")} (Alt+${thumb === "up" ? "↑" : "↓"})`,
+    "aria-label": thumb === "up" ? say("Good reply") : say("Bad reply"), "aria-pressed": "false",
     on: { click: () => vote(reply.thumb === thumb ? null : thumb) },
   }, icon(thumb))]));
   const better = element("button", { type: "button", class: "button quiet small", on: { click: () => openCorrection() } },
-    icon("pencil"), element("span", {}, "Write a better answer"));
+    icon("pencil"), element("span", {}, say("Write a better answer")));
 
   function reveal() {
     panel.hidden = false;
@@ -51,10 +52,10 @@ export function ratingRow(reply, context) {
 
   function show() {
     for (const [thumb, button] of Object.entries(thumbs)) button.setAttribute("aria-pressed", String(reply.thumb === thumb));
-    better.lastChild.textContent = reply.correction ? "Edit your better answer" : "Write a better answer";
+    better.lastChild.textContent = reply.correction ? say("Edit your better answer") : say("Write a better answer");
     corrected.hidden = !reply.correction;
     if (reply.correction) {
-      fill(corrected, element("span", { class: "label" }, "Your better answer"), element("p", {}, reply.correction));
+      fill(corrected, element("span", { class: "label" }, say("Your better answer")), element("p", {}, reply.correction));
     }
   }
 
@@ -69,7 +70,7 @@ export function ratingRow(reply, context) {
       return true;
     } catch (failure) {
       Object.assign(reply, before);
-      problem.textContent = `This was not stored. ${failure.message}`;
+      problem.textContent = say("This was not stored. %(why)s", { why: failure.message });
       problem.hidden = false;
       show();
       context.changed();
@@ -81,7 +82,7 @@ export function ratingRow(reply, context) {
     if (thumb) askWhy(thumb);
     else panel.hidden = true;
     if (await store({ thumb, reason: null }, { thumb })) {
-      context.announce(thumb ? `Rated as a ${thumb === "up" ? "good" : "bad"} reply.` : "Your rating is taken back.");
+      context.announce(thumb ? thumb === "up" ? say("Rated as a good reply.") : say("Rated as a bad reply.") : say("Your rating is taken back."));
     } else panel.hidden = true;
   }
 
@@ -90,7 +91,7 @@ export function ratingRow(reply, context) {
     if (context.consented()) openReasons(thumb);
     else if (!hinted) {
       hinted = true; // once is enough: the vote itself counts without it
-      offerConsent("Your vote is counted. Why you gave it can be kept, too, if you agree to that.", thumbs[thumb]);
+      offerConsent(say("Your vote is counted. Why you gave it can be kept, too, if you agree to that."), thumbs[thumb]);
     }
   }
 
@@ -101,8 +102,8 @@ export function ratingRow(reply, context) {
       back.focus();
     };
     fill(panel, element("p", {}, text), element("div", { class: "choices" },
-      element("button", { type: "button", class: "button small", on: { click: context.askConsent } }, "Settings and privacy"),
-      element("button", { type: "button", class: "button quiet small", on: { click: close } }, "Not now")));
+      element("button", { type: "button", class: "button small", on: { click: context.askConsent } }, say("Settings and privacy")),
+      element("button", { type: "button", class: "button quiet small", on: { click: close } }, say("Not now"))));
     reveal();
   }
 
@@ -117,8 +118,8 @@ export function ratingRow(reply, context) {
         sendReason();
       } },
     }, label));
-    const note = element("input", { type: "text", maxLength: NOTE_LENGTH, value: said.note, "aria-label": "A note, if you like",
-      placeholder: "A note, if you like" });
+    const note = element("input", { type: "text", maxLength: NOTE_LENGTH, value: said.note, "aria-label": say("A note, if you like"),
+      placeholder: say("A note, if you like") });
     const sendReason = () => {
       const reason = reasonText(REASONS[thumb].map(([code]) => code).filter((code) => chosen.has(code)), note.value);
       return store({ thumb, reason }, { thumb, ...(reason ? { reason } : {}) });
@@ -128,10 +129,10 @@ export function ratingRow(reply, context) {
       if (await sendReason()) {
         panel.hidden = true;
         thumbs[thumb].focus();
-        context.announce("Thank you, your reason is stored.");
+        context.announce(say("Thank you, your reason is stored."));
       }
-    } } }, note, element("button", { type: "submit", class: "button small" }, "Done"));
-    fill(panel, element("p", { class: "label" }, thumb === "up" ? "What was good?" : "What was wrong?"),
+    } } }, note, element("button", { type: "submit", class: "button small" }, say("Done")));
+    fill(panel, element("p", { class: "label" }, thumb === "up" ? say("What was good?") : say("What was wrong?")),
       element("div", { class: "chips" }, chips), form);
     reveal();
   }
@@ -142,7 +143,7 @@ export function ratingRow(reply, context) {
       return;
     }
     const box = element("textarea", { rows: 6, maxLength: CORRECTION_LENGTH, value: reply.correction ?? reply.text,
-      "aria-label": "Your better answer" });
+      "aria-label": say("Your better answer") });
     const form = element("form", { class: "correction", on: { submit: async (event) => {
       event.preventDefault();
       const text = box.value.trim();
@@ -150,25 +151,25 @@ export function ratingRow(reply, context) {
       if (await store({ correction: text }, { correction: text })) {
         panel.hidden = true;
         better.focus();
-        context.announce("Thank you, your better answer is stored.");
+        context.announce(say("Thank you, your better answer is stored."));
       }
-    } } }, element("p", { class: "label" }, "Write what the reply should have been"), box, element("div", { class: "choices" },
-      element("button", { type: "submit", class: "button primary small" }, "Save"),
-      element("button", { type: "button", class: "button quiet small", on: { click: () => { panel.hidden = true; better.focus(); } } }, "Cancel")));
+    } } }, element("p", { class: "label" }, say("Write what the reply should have been")), box, element("div", { class: "choices" },
+      element("button", { type: "submit", class: "button primary small" }, say("Save")),
+      element("button", { type: "button", class: "button quiet small", on: { click: () => { panel.hidden = true; better.focus(); } } }, say("Cancel"))));
     fill(panel, form);
     reveal();
     box.focus();
   }
 
-  const copy = navigator.clipboard && element("button", { type: "button", class: "icon-button", "aria-label": "Copy the reply",
-    title: "Copy", on: { click: async () => {
+  const copy = navigator.clipboard && element("button", { type: "button", class: "icon-button", "aria-label": say("Copy the reply"),
+    title: say("Copy"), on: { click: async () => {
       await navigator.clipboard.writeText(reply.text);
-      context.announce("Copied.");
+      context.announce(say("Copied."));
     } } }, icon("copy"));
-  const version = reply.version && element("span", { class: "version", title: "The version of the model that wrote this" }, element("span", { class: "long" }, "version "), element("span", { class: "short", "aria-hidden": "true" }, "v"), String(reply.version));
+  const version = reply.version && element("span", { class: "version", title: say("The version of the model that wrote this") }, element("span", { class: "long" }, say("version ")), element("span", { class: "short", "aria-hidden": "true" }, "v"), String(reply.version));
   show();
   const node = element("div", { class: "rating" },
-    element("div", { class: "rating-row", role: "group", "aria-label": "Rate this reply" }, thumbs.up, thumbs.down, copy, better, version),
+    element("div", { class: "rating-row", role: "group", "aria-label": say("Rate this reply") }, thumbs.up, thumbs.down, copy, better, version),
     problem, panel, corrected);
   return { node, vote: (thumb) => vote(reply.thumb === thumb ? null : thumb) };
 }

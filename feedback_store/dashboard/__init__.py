@@ -1,16 +1,14 @@
-"""The operators' dashboard: a page of ours at `/dashboard` over the public `/v1` API.
+"""The dashboard: pages drawn on the server at `/dashboard`, live by server-sent events, for people who signed in.
 
-Decisions: the page itself is public (it holds no data); every number comes through an admin route with the token that
-the operator types, kept for the tab only. The address after `#` is the view, so a round's page can be linked.
+Decisions: HTML from Jinja2 and forms that work without a script; small scripts of our own add the rest (a page that
+looks again when something happened, keys, reading a chart by pointer), so there is no third-party code in the browser,
+no build step and nothing to fetch. Charts are SVG drawn here, with their numbers in a table beside them. The policy of
+every page lets nothing in from elsewhere, no inline script or style, and no text become markup (Trusted Types).
+
+How to add a page: docs/dashboard.md. Who may use which route: feedback_store/access/rules.py.
 """
 
-from importlib import resources
+from feedback_store.dashboard.mount import mount_dashboard
+from feedback_store.dashboard.parts import DashboardParts
 
-from fastapi import FastAPI
-
-from feedback_store.pages import mount_page
-
-
-def mount_dashboard(app: FastAPI) -> None:
-    """Serve the dashboard at `/dashboard`. Call it once, after the API's routes are there."""
-    mount_page(app, "/dashboard", "dashboard", resources.files(__name__), {})
+__all__ = ["DashboardParts", "mount_dashboard"]

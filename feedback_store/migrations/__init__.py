@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from feedback_store.errors import StoreError
+from feedback_store.inbox_news import make_words_and_triggers
 from feedback_store.schema import REVISION
 
 # Any number, the same in every process: on PostgreSQL two programs that start together must not both create tables.
@@ -43,3 +44,4 @@ def migrate(connection: Connection) -> None:
             f"the database is at schema revision {present!r}, this program knows up to {REVISION!r}; "
             "install the version of thumbwise that wrote it, or a newer one"
         ) from error
+    make_words_and_triggers(connection)

@@ -1,6 +1,6 @@
 """Serve a page of ours: one HTML file and its modules, out of memory, under a policy that lets nothing else in.
 
-Decisions: no template engine, no bundler, no third-party file. A page's files (and the shared ones in this folder) are
+Decisions: no bundler, no third-party file. A page's files (and the shared ones in this folder) are
 read once when the app is built, and served under a path that holds their common digest: relative imports between
 modules inherit it, so a browser may keep every file for ever and an upgrade can never mix two releases. The page itself
 is never cached. Settings reach the script as JSON in one attribute of `<html>`, because an inline script would need a
@@ -8,14 +8,16 @@ hole in the Content-Security-Policy. Trusted Types make `innerHTML` throw in bro
 """
 
 import hashlib
-import html
 import json
 import mimetypes
 from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
+from jinja2 import Environment, StrictUndefined
+
+from feedback_store.pages.language import COOKIE, LANGUAGES, NAMES, Language, catalogue, choose, script_messages
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -44,26 +46,52 @@ ASSET_SUFFIXES = (".css", ".js", ".svg")
 def mount_page(app: FastAPI, path: str, name: str, folder: Traversable, config: Mapping[str, object]) -> None:
     """Add `folder`/page.html at `path`, and its assets beside the shared ones under `/assets/NAME-DIGEST/`.
 
-    In page.html, `{assets}` becomes the path of the assets and `{config}` the escaped JSON of `config`. Raises
-    ValueError when a file of the page has the name of a shared one (one of them would silently be hidden).
+    page.html is a template (Jinja2, escaping on) with `assets`, the JSON `config`, `language`, `messages` (the texts
+    that its scripts show, as JSON) and `_`. Raises ValueError when a file of the page has the name of a shared one.
+    """
+    source = folder.joinpath("page.html").read_text(encoding="utf-8")
+    assets = mount_assets(app, name, folder)
+    documents = {language: _document(source, language, assets, config) for language in LANGUAGES}
+
+    @app.get(path, include_in_schema=False, name=f"page-{name}")
+    async def page(request: Request) -> Response:
+        language = choose(request.cookies.get(COOKIE), request.headers.get("accept-language", ""))
+        headers = {**SECURITY_HEADERS, "Cache-Control": "no-store", "Vary": "Accept-Language, Cookie"}
+        return Response(documents[language], media_type="text/html; charset=utf-8", headers=headers)
+
+
+def _document(source: str, language: Language, assets: str, config: Mapping[str, object]) -> str:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, extensions=["jinja2.ext.i18n"])
+    environment.install_gettext_translations(catalogue(language), newstyle=True)  # type: ignore[attr-defined]
+    messages = json.dumps(script_messages(language), ensure_ascii=False)
+    values = {"assets": assets, "config": json.dumps(config), "language": language, "languages": NAMES}
+    values["messages"] = messages
+    return environment.from_string(source).render(values)
+
+
+def mount_assets(app: FastAPI, name: str, folder: Traversable) -> str:
+    """Serve the files of `folder` beside the shared ones, and return the path under which they are.
+
+    Raises ValueError when a file has the name of a shared one (one of them would silently be hidden).
     """
     shared = _assets_of(resources.files(__name__))
     own = _assets_of(folder)
     if clash := shared.keys() & own.keys():
         raise ValueError(f"page {name!r}: {sorted(clash)} are names of shared files; rename the page's own")
     assets = shared | own
-    template = folder.joinpath("page.html").read_text(encoding="utf-8")
-    prefix = f"/assets/{name}-{_digest(assets)}"
-    document = template.replace("{assets}", prefix).replace("{config}", html.escape(json.dumps(config), quote=True))
+    bundles: dict[str, dict[str, bytes]] | None = getattr(app.state, "page_bundles", None)
+    if bundles is None:
+        bundles = app.state.page_bundles = {}
+        _serve_bundles(app, bundles)
+    bundle = f"{name}-{_digest(assets)}"
+    bundles[bundle] = assets
+    return f"/assets/{bundle}"
 
-    @app.get(path, include_in_schema=False, name=f"page-{name}")
-    async def page() -> Response:
-        headers = {**SECURITY_HEADERS, "Cache-Control": "no-store"}
-        return Response(document, media_type="text/html; charset=utf-8", headers=headers)
 
-    @app.get(prefix + "/{file}", include_in_schema=False, name=f"assets-{name}")
-    async def asset(file: str) -> Response:
-        content = assets.get(file)
+def _serve_bundles(app: FastAPI, bundles: Mapping[str, Mapping[str, bytes]]) -> None:
+    @app.get("/assets/{bundle}/{file}", include_in_schema=False, name="assets")
+    async def asset(bundle: str, file: str) -> Response:
+        content = bundles.get(bundle, {}).get(file)
         if content is None:
             return Response("no such file", status_code=404, media_type="text/plain", headers=dict(SECURITY_HEADERS))
         headers = {**SECURITY_HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}

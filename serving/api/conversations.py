@@ -67,7 +67,7 @@ async def list_conversations(
     bearer: Bearer = None,
 ) -> Response:
     """List a rater's conversations, the one used last first."""
-    rater_id = _rater_id(request, channel, rater, bearer)
+    rater_id = await _rater_id(request, channel, rater, bearer)
     return answer(Listing(await context_of(request).store.read_async(conversations_of, rater_id, limit)))
 
 
@@ -80,16 +80,16 @@ async def read_conversation(
     bearer: Bearer = None,
 ) -> Response:
     """Return this rater's part of a conversation. 404 for one that is not theirs, as for one that is not there."""
-    rater_id = _rater_id(request, channel, rater, bearer)
+    rater_id = await _rater_id(request, channel, rater, bearer)
     found = await context_of(request).store.read_async(_history_of, conversation_id, rater_id)
     if not found.replies:
         raise ApiError(404, f"no conversation {conversation_id!r} of this rater", code="not_found")
     return answer(found)
 
 
-def _rater_id(request: Request, channel: Channel, rater: str, bearer: HTTPAuthorizationCredentials | None) -> str:
+async def _rater_id(request: Request, channel: Channel, rater: str, bearer: HTTPAuthorizationCredentials | None) -> str:
     if channel != "web":
-        require_admin(request, bearer)
+        await require_admin(request, bearer)
     return rater_id_of(context_of(request).rater_key, channel, rater)
 
 

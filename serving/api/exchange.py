@@ -15,10 +15,11 @@ from pydantic import AwareDatetime, BeforeValidator, Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from feedback_store.audit import Act, audited, record
 from feedback_store.connection import Connection
 from feedback_store.exports import Format, ImportReport, export_rows, import_jsonl, write_jsonl, write_parquet
 from serving.api.answers import answer
-from serving.api.auth import ADMIN
+from serving.api.auth import ADMIN, caller_of
 from serving.api.context import context_of
 from serving.api.errors import ApiError
 from serving.api.versions import LARGEST_VERSION
@@ -64,6 +65,8 @@ async def export_feedback(
     policy_version: Annotated[int | None, Query(ge=1, le=LARGEST_VERSION)] = None,
 ) -> Response:
     """Export feedback in a column format of trl, with ids that lead back to replies and raters' hashes."""
+    act = Act(caller_of(request).actor, "feedback.export", details={"format": format, "channel": channel})
+    await context_of(request).store.write_async(record, act)
     filters = {"since": since, "until": until, "channel": channel, "policy_version": policy_version}
     written = await context_of(request).store.read_async(_write, format, file, filters)
     name = f"thumbwise-{format}.{file}"
@@ -83,7 +86,8 @@ async def import_feedback(request: Request, format: FormatQuery) -> Response:
     lines = (await request.body()).splitlines()
     if not lines:
         raise ApiError(400, "the body is empty: wanted a JSON object a line", param="body", code="empty_body")
-    report = await context_of(request).store.write_async(import_jsonl, format, lines)
+    act = Act(caller_of(request).actor, "feedback.import", details={"format": format, "lines": len(lines)})
+    report = await context_of(request).store.write_async(audited, act, import_jsonl, format, lines)
     if report.bad_rows:
         first = report.errors[0]
         raise ApiError(

@@ -51,8 +51,8 @@ IDEMPOTENCY_KEY = {
 
 STATUS_WORDS = {
     "400": "A field, a parameter or a header is wrong: `param` names it.",
-    "401": "The admin token is missing.",
-    "403": "Not allowed: a wrong admin token, a foreign Host or Origin, or no consent.",
+    "401": "The admin token, or an API key, is missing.",
+    "403": "Not allowed: a wrong admin token, a key without the scope, a foreign Host or Origin, or no consent.",
     "404": "There is no such thing.",
     "409": "Something is not in the state that this needs; look again.",
     "413": "The body is too large.",

@@ -9,9 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from feedback_store import rounds
+from feedback_store.audit import Act, audited
 from feedback_store.records import Method, Round, RoundMetric
 from serving.api.answers import Listing, answer
-from serving.api.auth import ADMIN
+from serving.api.auth import ADMIN, caller_of
 from serving.api.bodies import LARGEST_INTEGER, StrictBody, read_body
 from serving.api.context import context_of
 from serving.api.errors import ApiError
@@ -19,7 +20,6 @@ from serving.api.errors import ApiError
 router = APIRouter(tags=["rounds"], dependencies=ADMIN)
 
 RoundNumber = Annotated[int, Path(ge=1, le=LARGEST_INTEGER)]
-ADMIN_ACTOR = "admin"
 
 
 class RoundBody(StrictBody):
@@ -55,10 +55,13 @@ async def request_round(request: Request) -> Response:
         if not report.get("ready"):
             message = "there is too little feedback for a round: see readiness, or ask with force"
             raise ApiError(409, message, code="not_ready", extra={"readiness": report})
+    caller = caller_of(request)
     wish = await context.store.write_async(
+        audited,
+        Act(caller.actor, "round.start", details={"method": body.method, "force": body.force}),
         rounds.request_round,
         method=body.method,
-        requested_by=ADMIN_ACTOR,
+        requested_by=caller.name,
         settings={"force": True} if body.force else {},
     )
     return answer(wish, 201)
@@ -73,7 +76,10 @@ async def read_round(request: Request, round_id: RoundNumber) -> Response:
 @router.post("/v1/rounds/{round_id}/cancel", responses={200: {"model": Round}})
 async def cancel_round(request: Request, round_id: RoundNumber) -> Response:
     """Cancel an open round; the trainer stops it at its next heartbeat. 409 for one that has ended."""
-    return answer(await context_of(request).store.write_async(rounds.cancel_round, round_id, ADMIN_ACTOR))
+    caller = caller_of(request)
+    act = Act(caller.actor, "round.cancel", f"round {round_id}")
+    store = context_of(request).store
+    return answer(await store.write_async(audited, act, rounds.cancel_round, round_id, caller.name))
 
 
 @router.get("/v1/rounds/{round_id}/metrics", responses={200: {"model": Listing[RoundMetric]}})

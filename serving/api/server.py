@@ -27,7 +27,10 @@ def server_of(app: FastAPI, settings: ServingSettings) -> uvicorn.Server:
         timeout_keep_alive=30,
         backlog=1024,
     )
-    return uvicorn.Server(config)
+    server = uvicorn.Server(config)
+    # Open event streams end when this becomes true: the server waits for their connections before it ends.
+    app.state.is_stopping = lambda: server.should_exit
+    return server
 
 
 def listen(settings: ServingSettings) -> socket.socket:

@@ -12,9 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from feedback_store import versions
+from feedback_store.audit import Act, audited
 from feedback_store.records import Deployment, PolicyVersion
 from serving.api.answers import Listing, answer
-from serving.api.auth import ADMIN
+from serving.api.auth import ADMIN, caller_of
 from serving.api.bodies import NO_NUL, StrictBody, read_body
 from serving.api.context import context_of
 
@@ -22,7 +23,6 @@ router = APIRouter(tags=["versions"], dependencies=ADMIN)
 
 LARGEST_VERSION = 2**31 - 1
 VersionNumber = Annotated[int, Path(ge=1, le=LARGEST_VERSION)]
-ADMIN_ACTOR = "admin"
 Reason = Annotated[str, StringConstraints(pattern=NO_NUL, min_length=1, max_length=1000)]
 
 
@@ -104,9 +104,11 @@ async def promote_version(request: Request, version: VersionNumber) -> Response:
     await context.store.read_async(versions.get_version, version)
     await run_in_threadpool(context.prepare_version, version)
     deployment = await context.store.write_async(
+        audited,
+        Act(caller_of(request).actor, "version.promote", f"version {version}", body.reason, {"force": body.force}),
         versions.promote,
         version,
-        actor=ADMIN_ACTOR,
+        actor=caller_of(request).name,
         reason=body.reason,
         forced=body.force,
         expected_live=body.expected_live,
@@ -123,7 +125,12 @@ async def roll_back(request: Request) -> Response:
     # Loaded first, as for a promote: once the pointer has moved, the very next reply is of the former version.
     await run_in_threadpool(context.prepare_version, await context.store.read_async(versions.rollback_target))
     deployment = await context.store.write_async(
-        versions.rollback, actor=ADMIN_ACTOR, reason=body.reason, expected_live=body.expected_live
+        audited,
+        Act(caller_of(request).actor, "version.rollback", reason=body.reason),
+        versions.rollback,
+        actor=caller_of(request).name,
+        reason=body.reason,
+        expected_live=body.expected_live,
     )
     await run_in_threadpool(context.on_pointer_moved)
     return answer(deployment)
@@ -141,10 +148,12 @@ async def start_canary(request: Request, version: VersionNumber) -> Response:
     await context.store.read_async(versions.get_version, version)
     await run_in_threadpool(context.prepare_version, version)
     deployment = await context.store.write_async(
+        audited,
+        Act(caller_of(request).actor, "version.canary", f"version {version}", body.reason, {"share": body.share}),
         versions.start_canary,
         version,
         body.share,
-        actor=ADMIN_ACTOR,
+        actor=caller_of(request).name,
         reason=body.reason,
         expected_live=body.expected_live,
     )
@@ -158,7 +167,12 @@ async def stop_canary(request: Request) -> Response:
     context = context_of(request)
     body = await read_body(request, StopCanaryBody)
     deployment = await context.store.write_async(
-        versions.stop_canary, actor=ADMIN_ACTOR, reason=body.reason, expected_canary=body.expected_canary
+        audited,
+        Act(caller_of(request).actor, "version.canary_stop", reason=body.reason),
+        versions.stop_canary,
+        actor=caller_of(request).name,
+        reason=body.reason,
+        expected_canary=body.expected_canary,
     )
     await run_in_threadpool(context.on_pointer_moved)
     return answer(deployment)

@@ -17,6 +17,7 @@ LIGHT = {
     "thumbwise.config": HEAVY | {"sqlalchemy"},
     "feedback_store.store": HEAVY,
     "feedback_store.exports": HEAVY,
+    "feedback_store.dashboard": HEAVY,
     "serving.engine": HEAVY,
     "serving.api": HEAVY,
     "bot.web": HEAVY,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback_store import exports, feedback, raters, replies, versions
+from feedback_store import exports, feedback, raters, replies, review, versions
 from feedback_store.errors import Refused
 from feedback_store.exports import Format
 from feedback_store.import_plan import plan_row
@@ -106,7 +106,18 @@ def test_of_a_verdict_and_a_ranking_by_one_rater_the_later_counts(rated: Scene) 
 def test_sft_rows_are_corrections(rated: Scene) -> None:
     (found,) = rows(rated.store, "sft")
     assert (found["prompt"], found["completion"]) == (ASKED, said("Ships see it."))
-    assert (found["rater_id"], found["reply_id"]) == ("ben", "one")
+    assert (found["rater_id"], found["reply_id"], found["approved"]) == ("ben", "one", None)
+    target = review.Target("one", 0, feedback_id=found["feedback_id"])
+    rated.store.write(review.act, "approve", [target], actor="olga")
+    assert rows(rated.store, "sft")[0]["approved"] is True
+
+
+def test_what_an_operator_excluded_is_in_no_row_but_an_event(rated: Scene) -> None:
+    acts = len(rows(rated.store, "events"))
+    rated.store.write(review.act, "exclude", [review.Target(name, 0) for name in ("one", "x")], actor="olga")
+    assert [row["reply_id"] for row in rows(rated.store, "unpaired")] == []
+    assert rows(rated.store, "sft") == [] and rows(rated.store, "preference") == []
+    assert len(rows(rated.store, "events")) == acts
 
 
 def test_events_are_every_act_as_it_was_stored(rated: Scene) -> None:

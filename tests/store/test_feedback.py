@@ -36,7 +36,7 @@ def held(store: Store, **filters: object) -> list[tuple[str, str, object]]:
         (act.rater_id, act.kind, act.thumb or act.verdict or act.ranking or act.correction)
         for act in (
             entry.act
-            for entry in store.read(feedback.effective_feedback, **filters)  # type: ignore[arg-type]
+            for entry in store.read(feedback.effective_feedback, include_unapproved=True, **filters)  # type: ignore[arg-type]
         )
     ]
 

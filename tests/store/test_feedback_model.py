@@ -103,12 +103,12 @@ class FeedbackMachine(RuleBasedStateMachine):
         if not hasattr(self, "store"):
             return
         found = {}
-        for entry in self.store.read(feedback.effective_feedback, include_quarantined=True):
+        for entry in self.store.read(feedback.effective_feedback, include_quarantined=True, include_unapproved=True):
             act = entry.act
             value = act.thumb or act.verdict or act.ranking or act.correction
             found[act.rater_id, act.kind, str(act.reply_id or act.comparison_id)] = value
         assert found == self.held
-        trusted = {act.act.rater_id for act in self.store.read(feedback.effective_feedback)}
+        trusted = {act.act.rater_id for act in self.store.read(feedback.effective_feedback, include_unapproved=True)}
         assert trusted == {rater_id for rater_id, _, _ in self.held} - self.quarantined
         counts = self.store.read(feedback.counts)
         assert counts["events"] == self.events

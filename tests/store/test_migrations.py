@@ -22,9 +22,15 @@ from tests.store.conftest import BASE_MODEL
 FOLDER = Path(feedback_store.migrations.__file__).parent
 
 
+def is_a_table_of_ours(name: str | None, kind: str, parents: object) -> bool:
+    """The index of words is no table that both databases know: `inbox_news.py` makes it."""
+    return kind != "table" or not str(name).startswith("inbox_words")
+
+
 def test_a_migrated_database_has_the_schema_that_the_queries_use(store_url: str) -> None:
     def differences(connection: Connection) -> list[object]:
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        opts = {"compare_type": True, "compare_server_default": True, "include_name": is_a_table_of_ours}
+        context = MigrationContext.configure(connection, opts=opts)
         return list(compare_metadata(context, metadata))
 
     def checks(connection: Connection) -> dict[str, set[str]]:
@@ -78,6 +84,7 @@ def test_an_upgrade_keeps_the_pointer_and_the_log_and_goes_on_counting(
 
 
 def _back_to_the_first_revision(connection: Connection) -> None:
+    connection.execute(text("DROP TABLE inbox_words"))
     for table in reversed(metadata.sorted_tables):
         connection.execute(text(f"DROP TABLE {table.name}"))
     connection.execute(text("DROP TABLE alembic_version"))

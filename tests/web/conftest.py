@@ -6,24 +6,16 @@ there is none, the tests skip and say so.
 
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-from fastapi import FastAPI
 from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Playwright, expect, sync_playwright
 
-from bot.web import WebSettings, mount_web_chat
-from feedback_store.dashboard import mount_dashboard
-from feedback_store.store import Store
-from feedback_store.versions import bootstrap
-from serving.api.app import create_app
-from serving.api.context import ApiContext
-from tests.web.parts import ADMIN_TOKEN, Site, Watch
-from tests.web.scripted_engine import ScriptedEngine
+from feedback_store.access.roles import Role
+from tests.web.parts import Site, Watch, sign_in_as
+from tests.web.running import running
 
 PATIENCE_MS = 20_000
 """How long a condition is waited for: far more than it takes, because the machine may be busy with other things."""
@@ -52,39 +44,11 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-def serve(app: FastAPI) -> tuple[uvicorn.Server, threading.Thread, int]:
-    """Run `app` on a free port in a thread until its `should_exit`."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws="none", timeout_graceful_shutdown=2))
-    started = threading.Event()
-    run_startup = server.startup
-
-    async def startup(sockets: Any = None) -> None:
-        await run_startup(sockets=sockets)
-        started.set()
-
-    server.startup = startup  # type: ignore[method-assign]
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    if not started.wait(30):
-        raise TimeoutError("the test's server did not start within 30 s")
-    return server, thread, server.servers[0].sockets[0].getsockname()[1]
-
-
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One server for all tests: each test is its own rater, because each begins with an empty browser storage."""
-    data = tmp_path_factory.mktemp("site")
-    store = Store.open(f"sqlite:///{data / 'thumbwise.db'}")
-    store.write(bootstrap, "scripted")
-    engine = ScriptedEngine()
-    context = ApiContext(store=store, engine=engine, rater_key=b"k" * 32, admin_token=ADMIN_TOKEN, data_dir=data)
-    app = create_app(context)
-    mount_web_chat(app, WebSettings(compare_share=0))
-    mount_dashboard(app)
-    server, thread, port = serve(app)
-    yield Site(f"http://127.0.0.1:{port}", context, engine)
-    server.should_exit = True
-    thread.join(30)
+    with running(tmp_path_factory.mktemp("site"), "scripted") as site:
+        yield site
 
 
 @pytest.fixture
@@ -153,10 +117,24 @@ def chat(open_page: Callable[..., Page]) -> Page:
 
 
 @pytest.fixture
-def dashboard(open_page: Callable[..., Page]) -> Page:
-    """The dashboard, signed in."""
-    page = open_page("/dashboard")
-    page.get_by_label("Admin token").fill(ADMIN_TOKEN)
-    page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("heading", name="Overview").wait_for()
-    return page
+def open_as(browser: Browser, site: Site, watch: Watch) -> Iterator[Callable[..., Page]]:
+    """Open a path of the dashboard as a person of a role: `open_as("operator", "/dashboard/rounds", **options)`.
+
+    Each call is a browser of its own, so two calls are two people. What a page must not do is watched over.
+    """
+    contexts: list[BrowserContext] = []
+
+    def open_one(role: Role, path: str, **options: Any) -> Page:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        sign_in_as(context, site, role)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        watch_over(page, site.url, watch)
+        page.goto(site.url + path)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert watch.found() == []

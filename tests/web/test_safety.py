@@ -49,22 +49,7 @@ def test_hostile_text_stays_text(open_page: Callable[..., Page]) -> None:
     assert page.locator("body script, iframe, body form[action], body a[href^='javascript']").count() == 0
 
 
-def test_hostile_stored_text_stays_text_in_the_dashboard(dashboard: Page, open_page: Callable[..., Page]) -> None:
-    page = open_page("/")
-    agree(page)
-    say(page, "echo: " + HOSTILE[1])
-    page.get_by_role("button", name="Bad reply").click()
-    page.get_by_label("A note, if you like").fill(HOSTILE[0])
-    page.get_by_role("button", name="Done").click()
-    expect(page.locator("#announcer")).to_contain_text("stored")
-    dashboard.get_by_role("link", name="Feedback").click()
-    expect(dashboard.locator("table")).to_contain_text(HOSTILE[0])
-    dashboard.get_by_role("button", name="Reply", exact=True).first.click()
-    expect(dashboard.locator(".sides")).to_contain_text(HOSTILE[1])
-    assert dashboard.locator("main script, main img").count() == 0
-
-
-@pytest.mark.parametrize("path", ["/", "/dashboard"])
+@pytest.mark.parametrize("path", ["/", "/dashboard/sign-in"])
 def test_a_page_may_load_nothing_but_its_own_files(
     open_page: Callable[..., Page], site: Site, watch: Watch, path: str
 ) -> None:
@@ -79,7 +64,7 @@ def test_a_page_may_load_nothing_but_its_own_files(
         page.evaluate("document.body.innerHTML = '<b>x</b>'")
 
 
-@pytest.mark.parametrize("path", ["/", "/dashboard"])
+@pytest.mark.parametrize("path", ["/", "/dashboard/sign-in"])
 def test_every_file_of_a_page_is_served_with_its_type_and_may_be_kept(
     open_page: Callable[..., Page], watch: Watch, path: str
 ) -> None:
@@ -87,7 +72,7 @@ def test_every_file_of_a_page_is_served_with_its_type_and_may_be_kept(
     page.wait_for_load_state("networkidle")
     loaded = page.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
     files = [name for name in loaded if "/assets/" in name]
-    assert len(files) > 8
+    assert len(files) >= 5
     for file in files:
         answer = page.request.get(file)
         assert answer.ok and "immutable" in answer.headers["cache-control"]

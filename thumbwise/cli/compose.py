@@ -12,10 +12,11 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from thumbwise.cli.data_folder import load_or_create_token, make_data_dir, remove_server_file, write_server_file
 from thumbwise.cli.logs import log_to
@@ -294,8 +295,60 @@ def _app(settings: "Settings", context: Any) -> Any:
 
     app = create_app(context)
     mount_web_chat(app, settings.web)
-    mount_dashboard(app)
+    mount_dashboard(app, dashboard_parts(settings, context, app))
     return app
+
+
+def dashboard_parts(settings: "Settings", context: Any, app: Any) -> Any:
+    """What the dashboard asks of the engine and the trainer."""
+    from feedback_store.dashboard import DashboardParts
+    from feedback_store.records import Method
+    from serving.engine import AdapterRefused
+    from trainer.job import LOG_FILE
+    from trainer.preview import preview
+
+    def serving() -> dict[str, Any]:
+        live, beside = context.live_policy(), context.canary()
+        return {
+            "version": live.version if live else None,
+            "canary": beside.version if beside else None,
+            "loaded": context.engine.loaded_versions,
+            "uptime_s": time.monotonic() - context.started_at,
+        }
+
+    def look_ahead(wish: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return context.store.read(  # type: ignore[no-any-return]
+                preview, wish, rounds=settings.rounds, training=settings.training, gate=settings.gate
+            )
+        except ValueError as error:
+            return {"possible": False, "by_force": False, "reason": str(error)}
+
+    def round_log(round_id: int) -> str | None:
+        path = settings.data_dir / "rounds" / str(round_id) / LOG_FILE
+        try:
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - 16_384))
+                return file.read().decode("utf-8", "replace")
+        except OSError:
+            return None
+
+    sections = ("rounds", "training", "lora", "gate")
+    return DashboardParts(
+        store=context.store,
+        admin_token=context.admin_token,
+        access=settings.access,
+        readiness=context.readiness,
+        preview=look_ahead,
+        defaults={name: settings.section(name).model_dump(mode="json") for name in sections},
+        methods=get_args(Method),
+        round_log=round_log,
+        serving=serving,
+        prepare_version=context.prepare_version,
+        on_pointer_moved=context.on_pointer_moved,
+        conflicts=(AdapterRefused,),
+        stopping=lambda: getattr(app.state, "is_stopping", lambda: False)() or context.stopping,
+    )
 
 
 def _serve(app: Any, settings: "Settings", listener: socket.socket) -> None:
@@ -309,6 +362,7 @@ def _banner(settings: "Settings", url: str, new_token: str | None) -> None:
     say(f"\n[bold]Thumbwise is up.[/]  chat [link={url}]{url}[/link]   dashboard {url}/dashboard   API {url}/v1")
     if new_token is not None:
         say(f"admin token (kept in {settings.data_dir / 'admin.token'}, not shown again): [bold]{new_token}[/]")
+        say(f"make the dashboard's first admin with it: {url}/dashboard/set-up")
     say("stop with Ctrl-C\n", style="dim")
 
 

@@ -40,8 +40,9 @@ def server_start_options(function: Any) -> Any:
 def up(**given: Any) -> None:
     """Start everything on this machine: chat, dashboard, API, and the rounds.
 
-    Open the printed address to chat. The dashboard and the admin commands need the admin's token, which is printed
-    when it is made and kept in DATA/admin.token. Ctrl-C stops it; replies under way may end first.
+    Open the printed address to chat. The admin commands need the admin's token, which is printed when it is made and
+    kept in DATA/admin.token; with it the first admin of the dashboard is made, at /dashboard/set-up.
+    Ctrl-C stops it; replies under way may end first.
     """
     _run_server(given, with_trainer=True)
 

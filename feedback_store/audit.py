@@ -1,0 +1,89 @@
+"""The log of acts: who did what to what, when and why. Written in the act's own transaction, never changed.
+
+Actors are `user:NAME`, `key:ID` (an API key) and `token` (the admin token). Texts of raters never go in here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, insert, select
+
+from feedback_store.checks import check_text
+from feedback_store.schema import audit, now
+
+MOST_REASON_CHARACTERS = 1000
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What is about to be done. `action` is a verb of ours such as `version.promote`; `target` such as `version 7`."""
+
+    actor: str
+    action: str
+    target: str = ""
+    reason: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """A line of the log."""
+
+    audit_id: int
+    at: datetime
+    actor: str
+    action: str
+    target: str
+    reason: str
+    details: dict[str, Any]
+
+
+def record(connection: Connection, act: Act) -> None:
+    """Add a line. Raises Refused for a reason that is too long or cannot be stored."""
+    check_text("reason", act.reason, most=MOST_REASON_CHARACTERS)
+    connection.execute(
+        insert(audit),
+        {
+            "at": now(),
+            "actor": act.actor,
+            "action": act.action,
+            "target": act.target,
+            "reason": act.reason,
+            "details": act.details,
+        },
+    )
+
+
+def audited(
+    connection: Connection, act: Act, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Do `fn(connection, …)` and log it: both in one transaction, or neither."""
+    record(connection, act)
+    return fn(connection, *args, **kwargs)
+
+
+def entries(
+    connection: Connection,
+    *,
+    limit: int = 100,
+    before: int | None = None,
+    actor: str | None = None,
+    action: str | None = None,
+) -> list[AuditEntry]:
+    """Return the newest lines, newest first; those before an id for a next page. `action` may end with a dot: a family
+    such as `user.`."""
+    query = select(audit).order_by(audit.c.audit_id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(audit.c.audit_id < before)
+    if actor:
+        query = query.where(audit.c.actor == actor)
+    if action:
+        matches = (
+            audit.c.action.startswith(action, autoescape=True) if action.endswith(".") else audit.c.action == action
+        )
+        query = query.where(matches)
+    return [AuditEntry(**row) for row in connection.execute(query).mappings()]

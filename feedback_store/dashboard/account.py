@@ -1,0 +1,46 @@
+"""One's own account: who one is, what one may do, and a new password."""
+
+from starlette.responses import Response
+
+from feedback_store.access import passwords, users
+from feedback_store.dashboard.forms import Form
+from feedback_store.dashboard.routes import Routes
+from feedback_store.dashboard.sign_in import in_words
+from feedback_store.dashboard.visit import Visit
+from feedback_store.errors import Refused
+from feedback_store.pages.language import to_translate
+
+routes = Routes()
+CHANGED = routes.notice("password-changed", to_translate("Your password is changed. Please sign in with the new one."))
+
+
+class PasswordForm(Form):
+    """The password until now and the one from now on."""
+
+    present: str = ""
+    password: str = ""
+
+
+@routes.on("GET /dashboard/account")
+async def show_account(visit: Visit) -> Response:
+    """Show who is signed in."""
+    return visit.render("account.html", problem="")
+
+
+@routes.on("POST /dashboard/account/password")
+async def change_password(visit: Visit) -> Response:
+    """Change one's password; every session of this person ends, this one too."""
+    form = await visit.form(PasswordForm)
+    key = ("password", visit.user.name)
+    if visit.parts.attempts.wait_s({key: visit.parts.access.sign_in_failures}):
+        return visit.render("account.html", 429, problem=visit.say("Too many attempts. Please try again later."))
+    if not await passwords.is_password(form.present, visit.user.password_hash):
+        visit.parts.attempts.failed(key)
+        return visit.render("account.html", 403, problem=visit.say("The present password is not right."))
+    try:
+        hashed = await passwords.hash_password(form.password, visit.user.name)
+    except Refused as refused:
+        return visit.render("account.html", 400, problem=in_words(visit, refused))
+    act = visit.act("user.password", f"user {visit.user.name}")
+    await visit.write(act, users.set_password, visit.user.user_id, hashed)
+    return visit.go("/dashboard/sign-in", done=CHANGED)

@@ -1,0 +1,14 @@
+// What scripts add to the pages, which work without them: a page that looks again, keys, dialogs, charts read by pointer.
+
+import { annotate } from "./annotate.js";
+import { charts } from "./charts.js";
+import { inbox } from "./inbox.js";
+import { keys } from "./keys.js";
+import { live } from "./live.js";
+
+document.documentElement.dataset.script = "";
+keys();
+charts(document);
+inbox();
+annotate();
+live();

@@ -1,0 +1,66 @@
+"""Reading a form: fields by name into a pydantic model, the first problem said in words.
+
+Only `application/x-www-form-urlencoded`: no file is ever uploaded, and the standard library reads it.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_origin
+from urllib.parse import parse_qsl
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.requests import Request
+
+from feedback_store.checks import is_storable
+from feedback_store.errors import Refused
+
+CSRF_FIELD = "csrf"
+MOST_FIELDS = 2_000
+
+
+class Form(BaseModel):
+    """A form's fields. Unknown ones are refused; text is stripped at its ends; an empty field is one not filled in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+Model = TypeVar("Model", bound=Form)
+
+
+async def read_fields(request: Request) -> list[tuple[str, str]]:
+    """Return the fields in order. Raises Refused for another content type or text that cannot be stored."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/x-www-form-urlencoded":
+        raise Refused("content-type", f"content-type is {kind[:60]!r}; wanted: application/x-www-form-urlencoded")
+    try:
+        text = (await request.body()).decode("ascii")
+        fields = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
+    except ValueError as error:  # also what UTF-8 forbids
+        raise Refused("form", "the form cannot be read; wanted: UTF-8, percent-encoded") from error
+    for name, value in fields:
+        if not is_storable(value):
+            raise Refused(name, f"{name} holds a character that cannot be stored (NUL or half a surrogate pair)")
+    return fields
+
+
+def parse_form(fields: list[tuple[str, str]], model: type[Model]) -> Model:
+    """Put the fields into `model`. A tuple field takes every value of its name. Raises Refused naming the field."""
+    values: dict[str, Any] = {}
+    for name, value in fields:
+        if name == CSRF_FIELD:
+            continue
+        field = model.model_fields.get(name)
+        if field is not None and get_origin(field.annotation) is tuple:
+            values.setdefault(name, []).append(value)
+        elif value != "":
+            values[name] = value.replace("\r\n", "\n")
+    return checked(values, model)
+
+
+def checked(values: Mapping[str, Any], model: type[Model]) -> Model:
+    """Return `values` as `model`, or raise Refused with the first problem."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        name = str(problem["loc"][0]) if problem["loc"] else "form"
+        raise Refused(name, f"{name}: {problem['msg']}") from error

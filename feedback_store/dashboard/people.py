@@ -1,0 +1,119 @@
+"""People: raters by hashed id, what they do, signals of abuse, and leaving somebody's votes out of rounds."""
+
+from typing import Literal
+
+from pydantic import Field
+from starlette.responses import Response
+
+from feedback_store import audit, rater_activity, raters
+from feedback_store.connection import Connection
+from feedback_store.dashboard.forms import Form
+from feedback_store.dashboard.routes import Routes
+from feedback_store.dashboard.visit import Visit
+from feedback_store.errors import Conflict, NotFound
+from feedback_store.pages.language import to_translate
+from feedback_store.rater_activity import Activity
+from feedback_store.records import Rater
+
+routes = Routes()
+QUARANTINED = routes.notice("quarantined", to_translate("Their votes are left out of rounds from now on."))
+RELEASED = routes.notice("released", to_translate("Their votes count in rounds again."))
+
+SIGNALS = {
+    "flood": (to_translate("flood"), to_translate("far more acts than a round takes from one person")),
+    "burst": (to_translate("burst"), to_translate("20 acts or more within a minute")),
+    "alike": (to_translate("votes alike"), to_translate("judges the same replies the same way as somebody else")),
+    "one_sided": (to_translate("one-sided"), to_translate("30 thumbs or more, all of one kind")),
+}
+PAGE = 50
+
+
+class Filter(Form):
+    """Which raters are listed."""
+
+    show: Literal["all", "signals", "quarantined"] = "all"
+    page: int = Field(default=1, ge=1, le=10_000)
+
+
+class QuarantineForm(Form):
+    """Leave out or take back in, and why. `seen`: how the page showed it."""
+
+    quarantined: bool
+    seen: bool
+    reason: str = Field(min_length=1, max_length=1000)
+
+
+@routes.on("GET /dashboard/people")
+async def list_people(visit: Visit) -> Response:
+    """List raters, the busiest first."""
+    wanted = visit.query(Filter)
+    everybody = await visit.pages.memory.get("people", lambda: visit.read(rater_activity.activities))
+    cap = _cap(visit)
+    found = [one for one in everybody if _is_wanted(one, wanted.show, cap)]
+    start = (wanted.page - 1) * PAGE
+    return visit.render(
+        "people.html",
+        people=found[start : start + PAGE],
+        wanted=wanted,
+        pages=max(1, -(-len(found) // PAGE)),
+        counts=await visit.read(rater_activity.counts),
+        cap=cap,
+        signals=SIGNALS,
+    )
+
+
+@routes.on("GET /dashboard/people/{rater_id}")
+async def show_person(visit: Visit) -> Response:
+    """Show one rater."""
+    rater_id = visit.word("rater_id")
+    rater = await visit.read(_rater, rater_id)
+    everybody = await visit.pages.memory.get("people", lambda: visit.read(rater_activity.activities))
+    return visit.render(
+        "person.html",
+        rater=rater,
+        one=next((one for one in everybody if one.rater_id == rater_id), Activity(rater_id)),
+        acts=await visit.read(rater_activity.acts_of, rater_id, 40),
+        notes=[note for note in await visit.read(_notes) if note.target == f"rater {rater_id}"],
+        cap=_cap(visit),
+        signals=SIGNALS,
+    )
+
+
+@routes.on("POST /dashboard/people/{rater_id}/quarantine")
+async def quarantine(visit: Visit) -> Response:
+    """Leave a rater's feedback out of rounds, or take it back in."""
+    rater_id, form = visit.word("rater_id"), await visit.form(QuarantineForm)
+    act = visit.act("rater.quarantine" if form.quarantined else "rater.release", f"rater {rater_id}", form.reason)
+    back = f"/dashboard/people/{rater_id}"
+    try:
+        await visit.write(act, _quarantine, rater_id, form.quarantined, form.seen)
+    except Conflict as conflict:
+        return visit.render("problem.html", 409, problem="conflict", message=str(conflict), back=back)
+    return visit.go(back, done=QUARANTINED if form.quarantined else RELEASED)
+
+
+def _quarantine(connection: Connection, rater_id: str, quarantined: bool, seen: bool) -> None:
+    if _rater(connection, rater_id).quarantined != seen:
+        raise Conflict("somebody has changed this person's quarantine meanwhile")
+    raters.set_quarantine(connection, rater_id, quarantined)
+
+
+def _rater(connection: Connection, rater_id: str) -> Rater:
+    found = raters.get_rater(connection, rater_id)
+    if found is None:
+        raise NotFound(f"no rater {rater_id}")
+    return found
+
+
+def _notes(connection: Connection) -> list[audit.AuditEntry]:
+    return audit.entries(connection, action="rater.", limit=500)
+
+
+def _cap(visit: Visit) -> int:
+    return int(visit.parts.defaults.get("rounds", {}).get("max_votes_per_rater", 10))
+
+
+def _is_wanted(one: Activity, show: str, cap: int) -> bool:
+    if show == "quarantined":
+        return one.quarantined
+    return show == "all" or bool(one.signals(cap))

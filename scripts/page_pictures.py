@@ -1,0 +1,104 @@
+"""Take a picture of every page, light, dark and on a phone: `make screenshots` writes them to build/screenshots.
+
+The store is an invented month (scripts/seed_store.py), the replies are scripted: no model is loaded.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from feedback_store.access import sessions, users
+from feedback_store.access.keys import add_key
+from feedback_store.access.roles import Role
+from feedback_store.audit import Act, record
+from feedback_store.dashboard.visit import cookie_name
+from scripts.seed_store import seed_store
+from tests.web.running import Running, running
+
+TARGET = Path("build/screenshots")
+PAGES: dict[str, str] = {
+    "overview": "/dashboard/overview",
+    "rounds": "/dashboard/rounds",
+    "round-new": "/dashboard/rounds/new?learning_rate=0.001",
+    "round-training": "/dashboard/rounds/7",
+    "round-published": "/dashboard/rounds/5",
+    "round-rejected": "/dashboard/rounds/2",
+    "round-failed": "/dashboard/rounds/6",
+    "rounds-compare": "/dashboard/rounds/compare?round=1&round=5",
+    "versions": "/dashboard/versions",
+    "version": "/dashboard/versions/4",
+    "people": "/dashboard/people",
+    "person": "/dashboard/people/{rater}",
+    "settings": "/dashboard/settings",
+    "audit": "/dashboard/settings/audit",
+    "account": "/dashboard/account",
+    "not-found": "/dashboard/nothing",
+}
+"""Name of the picture → page, as an admin sees it."""
+PLAIN = {"sign-in": "/dashboard/sign-in", "set-up": "/dashboard/set-up", "chat": "/"}
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"viewport": {"width": 1280, "height": 860}},
+    "dark": {"viewport": {"width": 1280, "height": 860}, "color_scheme": "dark"},
+    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "device_scale_factor": 2},
+    "chinese": {"viewport": {"width": 1280, "height": 860}, "locale": "zh-CN"},
+}
+
+
+def main() -> None:
+    """Take the pictures; arguments choose pages by name."""
+    TARGET.mkdir(parents=True, exist_ok=True)
+    executable = os.environ.get("THUMBWISE_CHROMIUM") or shutil.which("chromium")
+    with tempfile.TemporaryDirectory() as data, running(Path(data)) as site, sync_playwright() as playwright:
+        seed_store(site.store, replies=2_400, events=5_000)
+        _people(site)
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        for look, options in LOOKS.items():
+            _take_all(browser, site, look, options, set(sys.argv[1:]))
+        browser.close()
+    print(f"{len(list(TARGET.glob('*.png')))} pictures in {TARGET}")
+
+
+def _people(site: Running) -> None:
+    people: tuple[tuple[str, Role], ...] = (("anna", "admin"), ("otto", "operator"), ("nina", "annotator"))
+    for name, role in people:
+        site.store.write(users.add_user, name, role)
+    site.store.write(add_key, "nightly export", ("export", "read"), "anna", days=90)
+    site.store.write(record, Act("user:anna", "version.canary", "version 6", "a fifth for some days", {"share": 0.2}))
+
+
+def _take_all(browser: Browser, site: Running, look: str, options: dict[str, Any], wanted: set[str]) -> None:
+    context = browser.new_context(**options)
+    page = context.new_page()
+    for name, path in PLAIN.items():
+        if not wanted or name in wanted:
+            _take(page, site.url + path, f"{name}-{look}")
+    anna = site.store.read(users.by_name, "anna")
+    assert anna is not None
+    token = site.store.write(sessions.begin_session, anna.user_id, 1.0)
+    context.add_cookies([{"name": cookie_name(site.parts), "value": token, "url": site.url}])
+    rater = site.store.read(_busiest)
+    for name, path in PAGES.items():
+        if not wanted or name in wanted:
+            _take(page, site.url + path.format(rater=rater), f"{name}-{look}")
+    context.close()
+
+
+def _take(page: Page, url: str, name: str) -> None:
+    page.goto(url)
+    page.wait_for_load_state("load")
+    page.screenshot(path=TARGET / f"{name}.png", full_page=True)
+
+
+def _busiest(connection: Any) -> str:
+    from feedback_store.rater_activity import activities
+
+    return activities(connection)[0].rater_id
+
+
+if __name__ == "__main__":
+    main()
