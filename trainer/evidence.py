@@ -50,7 +50,7 @@ def read_evidence(
 
 
 def _approved(acts: Sequence[Feedback]) -> frozenset[int]:
-    """The corrections that an operator approved: the store leaves the others out of the effective feedback by itself."""
+    """The corrections that an operator approved: the store leaves the others out by itself."""
     return frozenset(act.feedback_id for act in acts if act.act.kind == "correction")
 
 
