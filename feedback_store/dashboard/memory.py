@@ -34,6 +34,12 @@ class Memory:
             return known[1]  # type: ignore[no-any-return]
         return await asyncio.shield(task)
 
+    def forget(self, *keys: Hashable) -> None:
+        """Drop what an act has just made untrue: who acted sees it on the next page."""
+        for key in keys:
+            self._known.pop(key, None)
+            self._under_way.pop(key, None)
+
     async def _work(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
         found = await work()
         if len(self._known) > 200:

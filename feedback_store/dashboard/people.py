@@ -89,6 +89,7 @@ async def quarantine(visit: Visit) -> Response:
         await visit.write(act, _quarantine, rater_id, form.quarantined, form.seen)
     except Conflict as conflict:
         return visit.render("problem.html", 409, problem="conflict", message=str(conflict), back=back)
+    visit.pages.memory.forget("people", "readiness")
     return visit.go(back, done=QUARANTINED if form.quarantined else RELEASED)
 
 

@@ -53,7 +53,7 @@ class Person:
 @pytest.fixture
 def house(tmp_path) -> Iterator[House]:
     with Store.open(f"sqlite:///{tmp_path / 'thumbwise.db'}") as store:
-        store.write(bootstrap, "words")
+        store.write(bootstrap, "invented-base")
         context = ApiContext(
             store=store, engine=ScriptedEngine(), rater_key=b"k" * 32, admin_token=ADMIN_TOKEN, data_dir=tmp_path,
             close_parts=False,

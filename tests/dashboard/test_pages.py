@@ -21,9 +21,6 @@ PAGES = ("overview", "rounds", "rounds/new", "rounds/compare", "versions", "peop
 @pytest.fixture
 def seeded(house: House) -> House:
     """A house with an invented month; round 7 is training, version 4 is live and 6 its canary."""
-    house.store.write(lambda connection: connection.exec_driver_sql("DELETE FROM deployments").rowcount)
-    house.store.write(lambda connection: connection.exec_driver_sql("DELETE FROM live_pointer").rowcount)
-    house.store.write(lambda connection: connection.exec_driver_sql("DELETE FROM policy_versions").rowcount)
     seed_store(house.store, replies=400, events=900)
     return house
 

@@ -48,6 +48,12 @@ def rows(page: Page) -> Locator:
     return page.locator("#acts [data-row]")
 
 
+def ready(page: Page) -> None:
+    """Wait until the page's script listens to keys."""
+    page.locator("html[data-script]").wait_for()
+    page.wait_for_load_state()
+
+
 def learnt_from(site: Site, rated: Rated) -> set[str]:
     """The replies of these tests that a round would learn from, by the last letter of their ids."""
     acts = [entry.act for entry in site.store.read(effective_feedback)]
@@ -180,17 +186,22 @@ def test_the_page_of_a_reply_shows_its_story_and_takes_corrections_notes_and_und
         if entry.act.kind == "correction" and entry.act.reply_id == target
     ]
     assert sorted(map(str, corrections)) == ["A yak is about two metres tall.", "Two metres at the shoulder."]
+    ready(page)
     page.keyboard.press("m")
     page.get_by_label("A note for other operators").fill("Asked three times this week.")
     page.get_by_role("button", name="Keep the note").click()
     history = page.get_by_role("region", name="What operators did")
     expect(history).to_contain_text("otto noted")
+    ready(page)
     page.keyboard.press("e")
     page.get_by_text("You: excluded (1)").wait_for()
+    ready(page)
     page.keyboard.press("z")
     expect(history).to_contain_text("undid")
+    ready(page)
     page.keyboard.press("k")  # the reply before it in this list, which is sorted by time
     expect(page).to_have_url(re.compile(f"{birds.name}-b"))
+    ready(page)
     page.keyboard.press("l")
     expect(page).to_have_url(re.compile(f"/dashboard/inbox\\?channel={birds.name}$"))
 
