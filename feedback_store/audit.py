@@ -1,4 +1,5 @@
-"""The log of acts: who did what to what, when and why. Written in the act's own transaction, never changed.
+"""The log of acts: who did what to what, when and why. Written in the act's own transaction, and changed by nothing but
+the erasure of a rater whom it names.
 
 Actors are `user:NAME`, `key:ID` (an API key) and `token` (the admin token). Texts of raters never go in here.
 """
@@ -8,12 +9,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from feedback_store.checks import check_text
 from feedback_store.schema import audit, now
 
 MOST_REASON_CHARACTERS = 1000
+ERASED_RATER = "rater (erased)"
+"""The target of acts on a rater who is not known any more."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -64,6 +67,12 @@ def audited(
     """Do `fn(connection, …)` and log it: both in one transaction, or neither."""
     record(connection, act)
     return fn(connection, *args, **kwargs)
+
+
+def forget_rater(connection: Connection, rater_id: str) -> None:
+    """Take an erased rater out of the log: their id, and why it was done. Who did what and when stays."""
+    about = audit.c.target == f"rater {rater_id}"
+    connection.execute(update(audit).where(about).values(target=ERASED_RATER, reason="", details={}))
 
 
 def entries(

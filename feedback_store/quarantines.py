@@ -7,7 +7,7 @@ feedback back, `kept` leaves it out for good. What was released is not taken in 
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from feedback_store.errors import Conflict, NotFound
 from feedback_store.records import Quarantine
@@ -59,6 +59,37 @@ def begin_quarantine(
     return get_quarantine(connection, int(key[0]) if key else 0)
 
 
+def begin_by_hand(
+    connection: Connection, rater_id: str, *, reason: str, begun_by: str, feedback_id: int | None = None
+) -> Quarantine:
+    """Take a rater, or one of their acts, in quarantine on somebody's word. Raises Conflict when somebody's word holds
+    them in it already, NotFound."""
+    begun = begin_quarantine(
+        connection, rater_id, signal="by_hand", reason=reason, begun_by=begun_by, feedback_id=feedback_id
+    )
+    if begun is None:
+        raise Conflict(f"the rater {rater_id!r} is in quarantine already; decide that one first")
+    return begun
+
+
+def release_rater(connection: Connection, rater_id: str, *, actor: str) -> None:
+    """Release every quarantine of the whole rater that waits for a word; those of single acts stay.
+
+    Raises Conflict when one was decided for good, NotFound.
+    """
+    connection.execute(select(live_pointer.c.version).with_for_update())
+    if connection.execute(select(raters.c.rater_id).where(raters.c.rater_id == rater_id)).scalar() is None:
+        raise NotFound(f"no rater {rater_id!r}")
+    whole = [one for one in quarantines_of(connection, rater_id) if one.feedback_id is None]
+    kept = next((one for one in whole if one.decision == "kept"), None)
+    if kept is not None:
+        raise Conflict(f"the rater {rater_id!r} was left out for good by {kept.decided_by}; that is not taken back")
+    for one in whole:
+        if one.decision is None:
+            decide_quarantine(connection, one.quarantine_id, "released", actor=actor)
+    _set_flag(connection, rater_id, False)  # also of a store in which the flag was all there was
+
+
 def decide_quarantine(
     connection: Connection, quarantine_id: int, decision: Literal["released", "kept"], *, actor: str
 ) -> Quarantine:
@@ -94,6 +125,17 @@ def list_quarantines(connection: Connection, *, open_only: bool = False, limit: 
     if open_only:
         query = query.where(quarantines.c.decision.is_(None))
     return [_quarantine(row) for row in connection.execute(query).mappings()]
+
+
+def quarantines_of(connection: Connection, rater_id: str) -> list[Quarantine]:
+    """Return a rater's quarantines, newest first."""
+    query = select(quarantines).where(quarantines.c.rater_id == rater_id).order_by(quarantines.c.quarantine_id.desc())
+    return [_quarantine(row) for row in connection.execute(query).mappings()]
+
+
+def forget_quarantines(connection: Connection, rater_id: str) -> None:
+    """Delete the quarantines of a rater and of their acts: the rater is to be erased."""
+    connection.execute(delete(quarantines).where(quarantines.c.rater_id == rater_id))
 
 
 def quarantined_acts(connection: Connection, feedback_ids: Sequence[int]) -> set[int]:

@@ -3,26 +3,28 @@
 Erasing deletes the rater, their acts and the choice of those acts for rounds, and empties their replies of words and of
 whose they were. The emptied rows stay, because they say which version was served how often, and other people's votes
 hang on them. What a version learnt is not unlearnt: the versions that were trained on this person are named.
+
+What operators and annotators wrote goes with it: notes, reasons and rewrites of these replies (they quote), what was
+done to the rater's acts, quarantines. The log of acts keeps who did what and when, without whom it was about.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, or_, select, union, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, or_, select, union, update
 
+from feedback_store.annotation_labels import ANNOTATE_CHANNEL
+from feedback_store.audit import forget_rater
 from feedback_store.feedback import feedback_of_row
+from feedback_store.inbox import lock_inbox, put
+from feedback_store.lineage import forget_feedback, versions_of_feedback
+from feedback_store.quarantines import forget_quarantines
 from feedback_store.raters import get_rater
 from feedback_store.records import Feedback, Rater, Reply
 from feedback_store.replies import reply_of_row
-from feedback_store.schema import (
-    comparisons,
-    conversations,
-    feedback,
-    policy_versions,
-    raters,
-    replies,
-    round_selection,
-)
+from feedback_store.review import REVIEW_CHANNEL
+from feedback_store.review_schema import annotation_labels, annotation_tasks, reply_reviews, review_acts
+from feedback_store.schema import comparisons, conversations, feedback, raters, replies
 from feedback_store.writer import forget
 
 
@@ -61,9 +63,17 @@ def rater_data(connection: Connection, rater_id: str) -> RaterData:
 
 def erase_rater(connection: Connection, rater_id: str) -> Erasure:
     """Erase a rater; see the module's docstring. One who is not known leaves zeros."""
-    affected = _versions_trained_on(connection, rater_id)
+    lock_inbox(connection)
+    touched = _replies_in_the_inbox(connection, rater_id)
+    said = _said_to(rater_id)
+    # Anybody's act on what was said to this rater taught a version this rater's words.
+    on_their_words = select(feedback.c.feedback_id).where(_is_on(said))
     own_acts = select(feedback.c.feedback_id).where(feedback.c.rater_id == rater_id)
-    connection.execute(delete(round_selection).where(round_selection.c.feedback_id.in_(own_acts)))
+    taught = versions_of_feedback(connection, connection.execute(on_their_words).scalars().all())
+    taught += forget_feedback(connection, connection.execute(own_acts).scalars())
+    _forget_what_staff_wrote(connection, said)
+    forget_quarantines(connection, rater_id)
+    forget_rater(connection, rater_id)
     acts = connection.execute(delete(feedback).where(feedback.c.rater_id == rater_id)).rowcount
     conversation_ids = _conversations_of(connection, rater_id)
     connection.execute(
@@ -77,33 +87,50 @@ def erase_rater(connection: Connection, rater_id: str) -> Erasure:
     for conversation_id in conversation_ids:
         _delete_if_empty(connection, conversation_id)
     connection.execute(delete(raters).where(raters.c.rater_id == rater_id))
+    put(connection, touched)  # now, not when the inbox is next looked at: it holds an index of the words
     forget(connection)  # what this connection remembers of the rater and the conversations is gone
-    return Erasure(drawn, acts, affected)
+    return Erasure(drawn, acts, sorted(set(taught)))
 
 
-def _versions_trained_on(connection: Connection, rater_id: str) -> list[int]:
-    """A version is affected by this rater's acts, and by anybody's on what was said to this rater."""
+def _said_to(rater_id: str) -> Select[tuple[str]]:
+    """The ids of the replies and comparisons that this rater was shown in their own conversations."""
     said = union(
         select(replies.c.reply_id).where(replies.c.rater_id == rater_id),
         select(comparisons.c.comparison_id).where(comparisons.c.rater_id == rater_id),
     ).subquery()
-    targets = select(said.c.reply_id)
-    query = (
-        select(policy_versions.c.version)
-        .join(round_selection, round_selection.c.round_id == policy_versions.c.round_id)
-        .join(feedback, feedback.c.feedback_id == round_selection.c.feedback_id)
-        .where(
-            round_selection.c.split == "train",
-            or_(
-                feedback.c.rater_id == rater_id,
-                feedback.c.reply_id.in_(targets),
-                feedback.c.comparison_id.in_(targets),
-            ),
-        )
-        .distinct()
-        .order_by(policy_versions.c.version)
+    return select(said.c.reply_id)
+
+
+def _is_on(said: Select[tuple[str]]) -> ColumnElement[bool]:
+    return or_(feedback.c.reply_id.in_(said), feedback.c.comparison_id.in_(said))
+
+
+def _replies_in_the_inbox(connection: Connection, rater_id: str) -> list[str]:
+    """The replies whose row in the inbox has something of this rater: said to them, or judged by them."""
+    own_acts = select(feedback.c.reply_id).where(feedback.c.rater_id == rater_id, feedback.c.reply_id.is_not(None))
+    compared = select(feedback.c.comparison_id).where(feedback.c.rater_id == rater_id)
+    query = union(
+        select(replies.c.reply_id).where(replies.c.rater_id == rater_id),
+        own_acts,
+        select(replies.c.reply_id).where(replies.c.comparison_id.in_(compared)),
     )
-    return [int(version) for version in connection.execute(query).scalars()]
+    return sorted(connection.execute(query).scalars())
+
+
+def _forget_what_staff_wrote(connection: Connection, said: Select[tuple[str]]) -> None:
+    """Operators' rewrites are words for this person's question; notes and reasons quote it. What staff judged stays."""
+    is_on = _is_on(said)
+    rewrites = (feedback.c.channel == REVIEW_CHANNEL) & (feedback.c.kind == "correction") & is_on
+    forget_feedback(connection, connection.execute(select(feedback.c.feedback_id).where(rewrites)).scalars())
+    connection.execute(delete(feedback).where(rewrites))  # and with it, by cascade, the acts of review on it
+    by_staff = feedback.c.channel.in_((REVIEW_CHANNEL, ANNOTATE_CHANNEL))
+    connection.execute(update(feedback).where(by_staff, is_on).values(reason=None))
+    of_reply = review_acts.c.reply_id.in_(said)
+    connection.execute(delete(review_acts).where(of_reply, review_acts.c.feedback_id.is_(None)))
+    connection.execute(update(review_acts).where(of_reply).values(reason="", text=None))
+    connection.execute(delete(reply_reviews).where(reply_reviews.c.reply_id.in_(said)))
+    tasks = select(annotation_tasks.c.task_id).where(annotation_tasks.c.comparison_id.in_(said))
+    connection.execute(update(annotation_labels).where(annotation_labels.c.task_id.in_(tasks)).values(note=""))
 
 
 def _conversations_of(connection: Connection, rater_id: str) -> list[str]:

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from feedback_store.checks import check_channel, check_identifier
-from feedback_store.errors import NotFound, StoreError
+from feedback_store.errors import StoreError
 from feedback_store.records import Rater
 from feedback_store.schema import now, raters
 from feedback_store.writer import remembered
@@ -89,13 +89,6 @@ def set_consent(connection: Connection, rater_id: str, channel: str, given: bool
     connection.execute(
         update(raters).where(raters.c.rater_id == rater_id).values(consent=given, consent_version=version)
     )
-
-
-def set_quarantine(connection: Connection, rater_id: str, quarantined: bool) -> None:
-    """Leave a rater's feedback out of selections, or take it back in. Raises NotFound."""
-    result = connection.execute(update(raters).where(raters.c.rater_id == rater_id).values(quarantined=quarantined))
-    if result.rowcount == 0:
-        raise NotFound(f"no rater {rater_id!r}")
 
 
 def get_rater(connection: Connection, rater_id: str) -> Rater | None:

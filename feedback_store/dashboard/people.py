@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 from starlette.responses import Response
 
-from feedback_store import audit, rater_activity, raters
+from feedback_store import audit, quarantines, rater_activity, raters
 from feedback_store.connection import Connection
 from feedback_store.dashboard.forms import Form
 from feedback_store.dashboard.routes import Routes
@@ -24,6 +24,12 @@ SIGNALS = {
     "burst": (to_translate("burst"), to_translate("20 acts or more within a minute")),
     "alike": (to_translate("votes alike"), to_translate("judges the same replies the same way as somebody else")),
     "one_sided": (to_translate("one-sided"), to_translate("30 thumbs or more, all of one kind")),
+}
+QUARANTINE_SIGNALS = {
+    "flood": to_translate("flood"),
+    "ring": to_translate("votes alike"),
+    "phrase": to_translate("a phrase planted"),
+    "by_hand": to_translate("by hand"),
 }
 PAGE = 50
 
@@ -73,6 +79,8 @@ async def show_person(visit: Visit) -> Response:
         rater=rater,
         one=next((one for one in everybody if one.rater_id == rater_id), Activity(rater_id)),
         acts=await visit.read(rater_activity.acts_of, rater_id, 40),
+        held=await visit.read(quarantines.quarantines_of, rater_id),
+        signal_words=QUARANTINE_SIGNALS,
         notes=[note for note in await visit.read(_notes) if note.target == f"rater {rater_id}"],
         cap=_cap(visit),
         signals=SIGNALS,
@@ -86,17 +94,20 @@ async def quarantine(visit: Visit) -> Response:
     act = visit.act("rater.quarantine" if form.quarantined else "rater.release", f"rater {rater_id}", form.reason)
     back = f"/dashboard/people/{rater_id}"
     try:
-        await visit.write(act, _quarantine, rater_id, form.quarantined, form.seen)
+        await visit.write(act, _quarantine, rater_id, form, visit.user.name)
     except Conflict as conflict:
         return visit.render("problem.html", 409, problem="conflict", message=str(conflict), back=back)
     visit.pages.memory.forget("people", "readiness")
     return visit.go(back, done=QUARANTINED if form.quarantined else RELEASED)
 
 
-def _quarantine(connection: Connection, rater_id: str, quarantined: bool, seen: bool) -> None:
-    if _rater(connection, rater_id).quarantined != seen:
+def _quarantine(connection: Connection, rater_id: str, form: QuarantineForm, actor: str) -> None:
+    if _rater(connection, rater_id).quarantined != form.seen:
         raise Conflict("somebody has changed this person's quarantine meanwhile")
-    raters.set_quarantine(connection, rater_id, quarantined)
+    if form.quarantined:
+        quarantines.begin_by_hand(connection, rater_id, reason=form.reason, begun_by=actor)
+    else:
+        quarantines.release_rater(connection, rater_id, actor=actor)
 
 
 def _rater(connection: Connection, rater_id: str) -> Rater:

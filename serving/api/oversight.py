@@ -10,14 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from feedback_store import lineage, quarantines, side_by_sides, trust, versions
+from feedback_store.audit import Act, audited
 from feedback_store.connection import Connection
-from feedback_store.errors import Conflict
 from feedback_store.records import Quarantine
 from serving.api.answers import Listing, answer
-from serving.api.auth import ADMIN
+from serving.api.auth import ADMIN, Caller, caller_of
 from serving.api.bodies import Identifier, StrictBody, read_body
 from serving.api.context import context_of
-from serving.api.versions import ADMIN_ACTOR, Reason, VersionNumber
+from serving.api.versions import Reason, VersionNumber
 
 router = APIRouter(tags=["oversight"], dependencies=ADMIN)
 
@@ -129,7 +129,9 @@ async def veto_version(request: Request, version: VersionNumber) -> Response:
     """Forbid a version to go live or to be a canary, however green its gate; a canary ends with it."""
     body = await read_body(request, VetoBody)
     context = context_of(request)
-    await context.store.write_async(_veto, version, body.reason)
+    caller = caller_of(request)
+    act = Act(caller.actor, "version.veto", f"version {version}", body.reason)
+    await context.store.write_async(audited, act, _veto, version, body.reason, caller.name)
     await run_in_threadpool(context.on_pointer_moved)
     return answer(await context.store.read_async(side_by_sides.side_by_side_result, version))
 
@@ -138,7 +140,8 @@ async def veto_version(request: Request, version: VersionNumber) -> Response:
 async def lift_veto(request: Request, version: VersionNumber) -> Response:
     """Take a veto back. 409 when there is none."""
     store = context_of(request).store
-    await store.write_async(side_by_sides.lift_veto, version)
+    act = Act(caller_of(request).actor, "version.lift_veto", f"version {version}")
+    await store.write_async(audited, act, side_by_sides.lift_veto, version)
     return answer(await store.read_async(side_by_sides.side_by_side_result, version))
 
 
@@ -161,7 +164,18 @@ async def list_quarantines(request: Request, open_only: bool = False) -> Respons
 async def begin_quarantine(request: Request) -> Response:
     """Keep a rater's feedback, or one act, from training anything until somebody decides. 409 when it is so already."""
     body = await read_body(request, NewQuarantineBody)
-    begun = await context_of(request).store.write_async(_begin, body.rater_id, body.reason, body.feedback_id)
+    caller = caller_of(request)
+    details = {} if body.feedback_id is None else {"feedback_id": body.feedback_id}
+    act = Act(caller.actor, "rater.quarantine", f"rater {body.rater_id}", body.reason, details)
+    begun = await context_of(request).store.write_async(
+        audited,
+        act,
+        quarantines.begin_by_hand,
+        body.rater_id,
+        reason=body.reason,
+        begun_by=caller.name,
+        feedback_id=body.feedback_id,
+    )
     return answer(begun, 201)
 
 
@@ -169,23 +183,21 @@ async def begin_quarantine(request: Request) -> Response:
 async def decide_quarantine(request: Request, quarantine_id: QuarantineNumber) -> Response:
     """Release a quarantine, or keep its feedback out for good. 409 when somebody decided before."""
     body = await read_body(request, QuarantineBody)
-    found = await context_of(request).store.write_async(
-        quarantines.decide_quarantine, quarantine_id, body.decision, actor=ADMIN_ACTOR
-    )
+    found = await context_of(request).store.write_async(_decide, quarantine_id, body.decision, caller_of(request))
     return answer(found)
 
 
-def _veto(connection: Connection, version: int, reason: str) -> None:
-    side_by_sides.veto(connection, version, actor=ADMIN_ACTOR, reason=reason)
+def _veto(connection: Connection, version: int, reason: str, actor: str) -> None:
+    side_by_sides.veto(connection, version, actor=actor, reason=reason)
     present = versions.canary(connection)
     if present is not None and present.version.version == version:
-        versions.stop_canary(connection, actor=ADMIN_ACTOR, reason=f"vetoed: {reason}")
+        versions.stop_canary(connection, actor=actor, reason=f"vetoed: {reason}")
 
 
-def _begin(connection: Connection, rater_id: str, reason: str, feedback_id: int | None) -> Quarantine:
-    begun = quarantines.begin_quarantine(
-        connection, rater_id, signal="by_hand", reason=reason, begun_by=ADMIN_ACTOR, feedback_id=feedback_id
-    )
-    if begun is None:
-        raise Conflict(f"the rater {rater_id!r} is in quarantine already; decide that one first")
-    return begun
+def _decide(
+    connection: Connection, quarantine_id: int, decision: Literal["released", "kept"], caller: Caller
+) -> Quarantine:
+    found = quarantines.get_quarantine(connection, quarantine_id)
+    action = "rater.release" if decision == "released" else "rater.keep_out"
+    act = Act(caller.actor, action, f"rater {found.rater_id}", details={"quarantine_id": quarantine_id})
+    return audited(connection, act, quarantines.decide_quarantine, quarantine_id, decision, actor=caller.name)

@@ -13,11 +13,12 @@ from pydantic import ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
+from feedback_store.audit import ERASED_RATER, Act, audited
 from feedback_store.rater_data import Erasure, erase_rater, rater_data
 from feedback_store.raters import rater_id_of
 from feedback_store.records import Rater, Reply
 from serving.api.answers import answer, feedback_row
-from serving.api.auth import BEARER, require_admin
+from serving.api.auth import BEARER, caller_of, require_admin
 from serving.api.bodies import Channel, RaterName, StrictBody, read_body
 from serving.api.context import context_of
 from serving.api.records import FeedbackEvent
@@ -58,7 +59,7 @@ async def export_rater(
     """Return everything that is kept of this rater: consent, replies, acts. Nothing, for one never seen."""
     context = context_of(request)
     if channel != "web":
-        require_admin(request, bearer)
+        await require_admin(request, bearer)
     found = await context.store.read_async(rater_data, rater_id_of(context.rater_key, channel, rater))
     acts = [feedback_row(act) for act in found.feedback]
     return answer({"rater": found.rater, "replies": found.replies, "feedback": acts})
@@ -72,7 +73,9 @@ async def erase_rater_data(request: Request, bearer: Bearer = None) -> Response:
     """
     context = context_of(request)
     body = await read_body(request, EraseBody)
-    if body.channel != "web":
-        require_admin(request, bearer)
     rater_id = rater_id_of(context.rater_key, body.channel, body.rater)
-    return answer(await context.store.write_async(erase_rater, rater_id))
+    if body.channel == "web":
+        return answer(await context.store.write_async(erase_rater, rater_id))
+    await require_admin(request, bearer)
+    act = Act(caller_of(request).actor, "rater.erase", ERASED_RATER, details={"channel": body.channel})
+    return answer(await context.store.write_async(audited, act, erase_rater, rater_id))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback_store import exports, feedback, raters, replies, review, versions
+from feedback_store import exports, feedback, quarantines, raters, replies, review, versions
 from feedback_store.errors import Refused
 from feedback_store.exports import Format
 from feedback_store.import_plan import plan_row
@@ -52,7 +52,7 @@ def rated(scene: Scene) -> Scene:
     scene.act("verdict", "ben", comparison_id="twins", verdict="same-1")
     scene.act("verdict", "cleo", comparison_id="twins", verdict="tie")
     scene.act("correction", "ben", reply_id="one", correction="Ships see it.")
-    scene.store.write(raters.set_quarantine, "cleo", True)
+    scene.store.write(quarantines.begin_by_hand, "cleo", reason="?", begun_by="olga")
     return scene
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from feedback_store import feedback, raters
+from feedback_store import feedback, quarantines, raters
 from feedback_store.errors import NotFound, Refused
 from feedback_store.records import NewFeedback
 from feedback_store.store import Store
@@ -180,11 +180,11 @@ def test_feedback_can_be_read_since_an_id_and_of_one_version(rated: Scene) -> No
 def test_a_quarantined_raters_feedback_is_left_out_unless_asked_for(rated: Scene) -> None:
     rated.act("thumb", "anna", reply_id="one", thumb="up")
     rated.act("thumb", "ben", reply_id="one", thumb="down")
-    rated.store.write(raters.set_quarantine, "ben", True)
+    rated.store.write(quarantines.begin_by_hand, "ben", reason="?", begun_by="olga")
     assert held(rated.store) == [("anna", "thumb", "up")]
     assert len(held(rated.store, include_quarantined=True)) == 2
     with pytest.raises(NotFound, match="no rater 'nobody'"):
-        rated.store.write(raters.set_quarantine, "nobody", True)
+        rated.store.write(quarantines.begin_by_hand, "nobody", reason="?", begun_by="olga")
 
 
 def test_counts_are_of_what_holds_now(rated: Scene) -> None:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from feedback_store import feedback, raters
+from feedback_store import feedback, quarantines
 from feedback_store.errors import NotFound, Refused
 from feedback_store.records import NewFeedback
 from feedback_store.store import Store
@@ -90,7 +90,10 @@ class FeedbackMachine(RuleBasedStateMachine):
 
     @rule(rater_id=RATERS, quarantined=st.booleans())
     def quarantine(self, rater_id: str, quarantined: bool) -> None:
-        self.store.write(raters.set_quarantine, rater_id, quarantined)
+        if quarantined and rater_id not in self.quarantined:
+            self.store.write(quarantines.begin_by_hand, rater_id, reason="?", begun_by="olga")
+        elif not quarantined:
+            self.store.write(quarantines.release_rater, rater_id, actor="olga")
         (self.quarantined.add if quarantined else self.quarantined.discard)(rater_id)
 
     @rule()

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from feedback_store import inbox, inbox_search, raters, review
+from feedback_store import inbox, inbox_search, quarantines, review
 from feedback_store.errors import NotFound, Refused
 from feedback_store.inbox_news import TRIGGERS
 from feedback_store.inbox_search import InboxCounts, InboxFilter, InboxItem
@@ -146,14 +146,14 @@ def test_pages_follow_one_another_without_a_gap_while_votes_come_in(rated: Scene
 def test_a_change_of_mind_a_quarantine_and_a_text_taken_out_reach_the_inbox(rated: Scene) -> None:
     store = rated.store
     rated.act("thumb", "anna", reply_id="tea", thumb="down")
-    store.write(raters.set_quarantine, "cleo", True)
+    store.write(quarantines.begin_by_hand, "cleo", reason="?", begun_by="olga")
     store.write(lambda connection: connection.execute(text("UPDATE replies SET text = NULL WHERE reply_id = 'refund'")))
     catch_up(store)
     assert (item(store, "tea").ups, item(store, "tea").downs) == (0, 1)
     boat = item(store, "boat")
     assert (boat.downs, boat.corrections, boat.disputed, boat.raters) == (0, 0, False, 1)
     assert found(store, words='"text of refund"') == [] and found(store, words='"text of tea"') == ["tea"]
-    store.write(raters.set_quarantine, "cleo", False)
+    store.write(quarantines.release_rater, "cleo", actor="olga")
     rated.act("thumb", "anna", reply_id="tea", thumb=None)
     catch_up(store)
     assert item(store, "boat").downs == 1 and item(store, "tea").downs == 0

@@ -15,7 +15,8 @@ from serving.api import ApiContext
 from serving.settings import ServingSettings
 from tests.serving.conftest import serving_on_a_port
 from tests.telegram.wire import TOKEN, Person, Wire, wire_at_port
-from tests.web.parts import ADMIN_TOKEN, Site
+from tests.web.parts import Site
+from tests.web.running import ADMIN_TOKEN, dashboard_parts
 from tests.web.scripted_engine import ScriptedEngine
 
 ADMIN = 900
@@ -54,7 +55,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
             close_parts=False,
         )
         with serving_on_a_port(context) as url:
-            yield Site(url, context, engine)
+            yield Site(url, context, engine, dashboard_parts(context))
 
 
 class RunningBot:

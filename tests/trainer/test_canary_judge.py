@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from feedback_store import feedback, raters, replies, versions
+from feedback_store import feedback, quarantines, raters, replies, versions
 from feedback_store.canary_evidence import CanaryEvidence, Look, PairVote, canary_evidence
 from feedback_store.connection import Connection
 from feedback_store.records import Canary, Comparison, NewFeedback, PolicyVersion
@@ -148,7 +148,7 @@ def test_only_fair_comparisons_since_the_canary_began_count(make_house: MakeHous
     house.store.write(talk, 3, 1, (1, 2, 1))  # two of one version: no fair coin
     house.store.write(talk, 4, 1, (1, 1))
     house.store.write(talk, 5, 2)
-    house.store.write(raters.set_quarantine, "rater-5", True)
+    house.store.write(quarantines.begin_by_hand, "rater-5", reason="?", begun_by="olga")
     found = house.store.read(canary_evidence)
     assert [(pair.rater_id, pair.canary_won) for pair in found.pairs] == [("rater-1", False), ("rater-2", None)]
     report = house.store.read(canary_report, EASY)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from feedback_store.raters import set_quarantine
+from feedback_store.quarantines import begin_by_hand
 from tests.trainer.parts import EASY_ROUNDS, MakeHouse, fill_with_feedback
 from tests.trainer.test_reward_bar import rows
 from trainer.agreement import Agreement
@@ -134,7 +134,7 @@ def test_a_quarantined_rater_does_not_count(make_house: MakeHouse) -> None:
     assert before.method == "kto"
     assert before.counts["thumbs"] == 12 * 4  # two thumbs, and two sides of a verdict
     for person in range(3):
-        house.store.write(set_quarantine, f"rater-{person}", True)
+        house.store.write(begin_by_hand, f"rater-{person}", reason="?", begun_by="olga")
     after = house.store.read(readiness, EASY_ROUNDS, TrainingSettings())
     assert (after.counts["thumbs"], after.counts["raters"]) == (9 * 4, 9)
     assert after.counts["acts_of_quarantined_raters"] == 9

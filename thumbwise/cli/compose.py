@@ -319,7 +319,12 @@ def dashboard_parts(settings: "Settings", context: Any, app: Any) -> Any:
     def look_ahead(wish: Mapping[str, Any]) -> dict[str, Any]:
         try:
             return context.store.read(  # type: ignore[no-any-return]
-                preview, wish, rounds=settings.rounds, training=settings.training, gate=settings.gate
+                preview,
+                wish,
+                rounds=settings.rounds,
+                training=settings.training,
+                gate=settings.gate,
+                reward=settings.reward,
             )
         except ValueError as error:
             return {"possible": False, "by_force": False, "reason": str(error)}
