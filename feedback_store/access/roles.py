@@ -9,8 +9,8 @@ ROLES: tuple[Role, ...] = get_args(Role)
 Scope = Literal["read", "rounds", "versions", "export", "import", "people"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 """read: every GET route of the admin's but the export · rounds: start and cancel · versions: promote, roll back, canary,
-look and veto · export · import · people: histories, export and erasure of people by their name on a platform, and
-quarantine."""
+look, veto · export · import · people: histories, export and erasure of people by their name on a platform, quarantine
+"""
 
 
 def reaches(role: Role, wanted: Role) -> bool:
