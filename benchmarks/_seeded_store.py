@@ -16,7 +16,7 @@ from feedback_store import inbox, versions
 from feedback_store.connection import Connection
 from feedback_store.feedback import feedback_values
 from feedback_store.inserts import insert_all_new
-from feedback_store.records import Comparison, NewFeedback, Reply, Sampling
+from feedback_store.records import Comparison, NewFeedback, Reply, Sampling, Thumb
 from feedback_store.replies import comparison_values, reply_values
 from feedback_store.schema import comparisons, conversations, feedback, now, raters, replies
 from feedback_store.store import Store
@@ -161,7 +161,7 @@ def _acts(dice: random.Random, made: list[Reply], count: int) -> Iterator[NewFee
             yield NewFeedback("correction", rater_id, channel, reply_id=reply.reply_id, correction=words, created_at=at)
         else:
             reason = dice.choice(REASONS) if dice.random() < 0.15 else None
-            thumb = "up" if dice.random() < 0.62 else "down"
+            thumb: Thumb = "up" if dice.random() < 0.62 else "down"
             yield NewFeedback(
                 "thumb",
                 rater_id,
@@ -169,7 +169,7 @@ def _acts(dice: random.Random, made: list[Reply], count: int) -> Iterator[NewFee
                 reply_id=reply.reply_id,
                 thumb=thumb,
                 reason=reason,
-                created_at=at,  # type: ignore[arg-type]
+                created_at=at,
             )
 
 
