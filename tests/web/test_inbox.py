@@ -192,7 +192,7 @@ def test_the_page_of_a_reply_shows_its_story_and_takes_corrections_notes_and_und
         if entry.act.kind == "correction" and entry.act.reply_id == target
     ]
     assert sorted(map(str, corrections)) == ["A yak is about two metres tall.", "Two metres at the shoulder."]
-    page.keyboard.press("m")
+    page.keyboard.press("w")
     page.get_by_label("A note for other operators").fill("Asked three times this week.")
     with moving(page):
         page.get_by_role("button", name="Keep the note").click()
