@@ -182,13 +182,9 @@ def test_nothing_on_the_page_says_which_version_wrote_what(site: Site, tasks: Ra
 def test_what_is_asked_for_and_how_far_it_is_stands_on_top(site: Site, tasks: Rated, open_as: Open) -> None:
     pair = add(tasks, "a swan", "a goose")
     site.store.write(
-        annotation_queues.ask_for_labels,
-        "uncertain",
-        {pair: 1.0},
-        wanted=1,
-        purpose="until PPO may run",
+        annotation_queues.ask_for_labels, "uncertain", {pair: 1.0}, wanted=1, purpose="until PPO may run",
         requested_by="trainer",
-    )
+    )  # fmt: skip
     page = open_as("annotator", "/dashboard/annotate")
     expect(page.get_by_text("0 of 1 labels until PPO may run")).to_be_visible()
     begin(page)

@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -48,10 +49,13 @@ def rows(page: Page) -> Locator:
     return page.locator("#acts [data-row]")
 
 
-def ready(page: Page) -> None:
-    """Wait until the page's script listens to keys."""
+@contextmanager
+def moving(page: Page) -> Iterator[None]:
+    """Do what leads to another page, and wait until that one listens to keys. (The page before shows it as well: it is
+    live.)"""
+    with page.expect_navigation():
+        yield
     page.locator("html[data-script]").wait_for()
-    page.wait_for_load_state()
 
 
 def learnt_from(site: Site, rated: Rated) -> set[str]:
@@ -174,11 +178,13 @@ def test_the_page_of_a_reply_shows_its_story_and_takes_corrections_notes_and_und
     page.get_by_text("How tall is a yak?").wait_for()
     said = page.get_by_role("region", name="What people said")
     expect(said).to_contain_text("it made me smile")
-    said.get_by_role("button", name="Approve").click()
+    with moving(page):
+        said.get_by_role("button", name="Approve").click()
     expect(said.get_by_text("approved", exact=True)).to_be_visible()
     page.keyboard.press("c")
     page.get_by_label("What it should have been").fill("Two metres at the shoulder.")
-    page.get_by_role("button", name="Keep the correction").click()
+    with moving(page):
+        page.get_by_role("button", name="Keep the correction").click()
     expect(said).to_contain_text("Two metres at the shoulder.")
     corrections = [
         entry.act.correction
@@ -186,23 +192,23 @@ def test_the_page_of_a_reply_shows_its_story_and_takes_corrections_notes_and_und
         if entry.act.kind == "correction" and entry.act.reply_id == target
     ]
     assert sorted(map(str, corrections)) == ["A yak is about two metres tall.", "Two metres at the shoulder."]
-    ready(page)
-    page.keyboard.press("m")
+    page.keyboard.press("w")
     page.get_by_label("A note for other operators").fill("Asked three times this week.")
-    page.get_by_role("button", name="Keep the note").click()
+    with moving(page):
+        page.get_by_role("button", name="Keep the note").click()
     history = page.get_by_role("region", name="What operators did")
     expect(history).to_contain_text("otto noted")
-    ready(page)
-    page.keyboard.press("e")
+    with moving(page):
+        page.keyboard.press("e")
     page.get_by_text("You: excluded (1)").wait_for()
-    ready(page)
-    page.keyboard.press("z")
+    with moving(page):
+        page.keyboard.press("z")
     expect(history).to_contain_text("undid")
-    ready(page)
-    page.keyboard.press("k")  # the reply before it in this list, which is sorted by time
+    with moving(page):
+        page.keyboard.press("k")  # the reply before it in this list, which is sorted by time
     expect(page).to_have_url(re.compile(f"{birds.name}-b"))
-    ready(page)
-    page.keyboard.press("l")
+    with moving(page):
+        page.keyboard.press("l")
     expect(page).to_have_url(re.compile(f"/dashboard/inbox\\?channel={birds.name}$"))
 
 
