@@ -25,6 +25,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the store")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     parser.add_argument("--group-commit-max", type=int, default=StoreSettings().group_commit_max)
+    parser.add_argument("--step-s", type=float, default=0.0, help="pause before each word of a reply")
+    parser.add_argument("--words", type=int, default=8, help="words of a reply")
     arguments = parser.parse_args()
     arguments.data.mkdir(parents=True, exist_ok=True)
     store = Store.open(
@@ -35,7 +37,7 @@ def main() -> None:
     settings = ServingSettings(port=arguments.port, drain_timeout_s=5)
     context = ApiContext(
         store=store,
-        engine=WordEngine(),
+        engine=WordEngine(length=arguments.words, step_s=arguments.step_s),
         rater_key=load_or_create_key(arguments.data / "rater.key"),
         admin_token=ADMIN_TOKEN,
         data_dir=arguments.data,

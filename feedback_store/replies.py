@@ -72,7 +72,7 @@ def get_reply(connection: Connection, reply_id: str) -> Reply:
     row = connection.execute(select(replies).where(replies.c.reply_id == reply_id)).mappings().one_or_none()
     if row is None:
         raise NotFound(f"no reply {reply_id!r}")
-    return _reply(row)
+    return reply_of_row(row)
 
 
 def replies_by_id(connection: Connection, reply_ids: Sequence[str]) -> dict[str, Reply]:
@@ -80,7 +80,7 @@ def replies_by_id(connection: Connection, reply_ids: Sequence[str]) -> dict[str,
     found: dict[str, Reply] = {}
     for start in range(0, len(reply_ids), MOST_AT_ONCE):
         query = select(replies).where(replies.c.reply_id.in_(reply_ids[start : start + MOST_AT_ONCE]))
-        found.update((row["reply_id"], _reply(row)) for row in connection.execute(query).mappings())
+        found.update((row["reply_id"], reply_of_row(row)) for row in connection.execute(query).mappings())
     return found
 
 
@@ -120,7 +120,7 @@ def conversation_replies(connection: Connection, conversation_id: str, rater_id:
     if rater_id is not None:
         query = query.where(replies.c.rater_id == rater_id)
     query = query.order_by(replies.c.created_at, replies.c.shown_position, replies.c.reply_id)
-    return [_reply(row) for row in connection.execute(query).mappings()]
+    return [reply_of_row(row) for row in connection.execute(query).mappings()]
 
 
 def conversations_of(connection: Connection, rater_id: str, limit: int) -> list[Conversation]:
@@ -166,7 +166,7 @@ def recent_replies(connection: Connection, limit: int, before: datetime | str | 
         last = get_reply(connection, before)
         query = query.where(tuple_(replies.c.created_at, replies.c.reply_id) < tuple_(last.created_at, last.reply_id))
     query = query.order_by(replies.c.created_at.desc(), replies.c.reply_id.desc()).limit(limit)
-    return [_reply(row) for row in connection.execute(query).mappings()]
+    return [reply_of_row(row) for row in connection.execute(query).mappings()]
 
 
 def reply_values(reply: Reply, at: datetime) -> dict[str, Any]:
@@ -264,7 +264,8 @@ def _storable(text: str | None) -> str | None:
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
-def _reply(row: RowMapping) -> Reply:
+def reply_of_row(row: RowMapping) -> Reply:
+    """The record of a stored row."""
     values: dict[str, Any] = dict(row)
     sampling = values.pop("sampling")
     messages = values.pop("messages")

@@ -50,6 +50,8 @@ which is how container secrets arrive.
 | `THUMBWISE_STORE_URL` | The database's URL, which may hold a password. |
 | `THUMBWISE_JUDGE_KEY` | The key of the API that `gate.judge_url` names, sent to it alone. |
 | `THUMBWISE_VLLM_API_KEY` | Where policy.engine is vllm: the key that the servers were started with (`--api-key`). |
+| `THUMBWISE_TELEGRAM_TOKEN` | The token of the Telegram bot, from @BotFather. |
+| `THUMBWISE_DISCORD_TOKEN` | The token of the Discord bot. |
 
 Places, which are not settings of the file:
 

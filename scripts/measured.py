@@ -1,4 +1,4 @@
-"""Write docs/measured.md from benchmarks/results/*.json, and the few figures of it that README.md shows between its marks.
+"""Write docs/measured.md from benchmarks/results/*.json, and the figures of it that README.md shows between its marks.
 
 No figure in either is typed by hand: `make bench` and `make docs` run this, and tests/house holds both to be what the
 results say.
@@ -38,9 +38,9 @@ HEADLINES = {
 """What README.md shows of each benchmark: rows whose case begins so."""
 ABOUT = """# Measured
 
-Every table is written by `make bench-NAME` on the machine that it names; [../benchmarks/README.md](../benchmarks/README.md)
-says by which rules. Where there is a peer, it ran in the same minutes on the same machine. What was tried and did not
-work is in [log.md](log.md).
+Every table is written by `make bench-NAME` on the machine that it names, by the rules of
+[../benchmarks/README.md](../benchmarks/README.md). Where there is a peer, it ran in the same minutes beside us.
+What was tried and did not work is in [log.md](log.md).
 """
 
 

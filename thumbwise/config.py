@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
+from bot.settings import TelegramSettings
 from bot.web.settings import WebSettings
 from feedback_store.settings import PrivacySettings, StoreSettings, TrustSettings
 from serving.settings import PolicySettings, ServingSettings, VllmSettings
@@ -29,6 +30,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "serving": ServingSettings,
     "vllm": VllmSettings,
     "web": WebSettings,
+    "telegram": TelegramSettings,
     "store": StoreSettings,
     "privacy": PrivacySettings,
     "rounds": RoundSettings,
@@ -41,7 +43,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "trust": TrustSettings,
 }
 PREFIX = "THUMBWISE_"
-SECRETS = ("ADMIN_TOKEN", "RATER_KEY", "STORE_URL", "VLLM_API_KEY", "JUDGE_KEY")
+SECRETS = ("ADMIN_TOKEN", "RATER_KEY", "STORE_URL", "VLLM_API_KEY", "JUDGE_KEY", "TELEGRAM_TOKEN", "DISCORD_TOKEN")
 """Each may be given as THUMBWISE_NAME or, as a file's name, THUMBWISE_NAME_FILE."""
 PLACES = ("DATA", "CONFIG", "URL", "MODELS_DIR")
 """Variables of the command that are no settings: the data folder, the file, the server's URL, the models' folder."""
@@ -72,6 +74,7 @@ class Settings:
     serving: ServingSettings
     vllm: VllmSettings
     web: WebSettings
+    telegram: TelegramSettings
     rounds: RoundSettings
     canary: CanarySettings
     training: TrainingSettings
@@ -86,6 +89,10 @@ class Settings:
     """From the environment; None: DATA/rater.key, made when it is missing."""
     vllm_api_key: str | None = field(default=None, repr=False)
     """From the environment; None: the replicas ask for no key."""
+    telegram_token: str | None = field(default=None, repr=False)
+    """The bot's token, from the environment."""
+    discord_token: str | None = field(default=None, repr=False)
+    """The bot's token, from the environment."""
     config_file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
 
@@ -129,6 +136,8 @@ def load_settings(
         admin_token=secrets["ADMIN_TOKEN"],
         rater_key=key,
         vllm_api_key=secrets["VLLM_API_KEY"],
+        telegram_token=secrets["TELEGRAM_TOKEN"],
+        discord_token=secrets["DISCORD_TOKEN"],
         config_file=path if path.is_file() else None,
         origins={name: origin for name, (_, origin) in found.items()},
         **sections,

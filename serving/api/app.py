@@ -7,7 +7,19 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.concurrency import run_in_threadpool
 
-from serving.api import chat, consent, conversations, exchange, feedback, health, oversight, records, rounds, versions
+from serving.api import (
+    chat,
+    consent,
+    conversations,
+    exchange,
+    feedback,
+    health,
+    oversight,
+    raters,
+    records,
+    rounds,
+    versions,
+)
 from serving.api.context import ApiContext
 from serving.api.errors import add_error_handlers
 from serving.api.middleware import IMPORT_LIMIT_BYTES, Guard, is_wildcard
@@ -19,6 +31,7 @@ ROUTERS = (
     health.router,
     consent.router,
     conversations.router,
+    raters.router,
     records.router,
     rounds.router,
     versions.router,

@@ -16,6 +16,7 @@ from serving.api.chat_body import ChatBody
 from serving.api.consent import ConsentBody, ConsentState
 from serving.api.exchange import JSON_LINES
 from serving.api.feedback import FeedbackBody, FeedbackReceipt
+from serving.api.raters import EraseBody
 from serving.api.rounds import RoundBody
 from serving.api.versions import CanaryBody, PromoteBody, RollbackBody, StopCanaryBody
 
@@ -23,6 +24,7 @@ BODIES: dict[tuple[str, str], type[BaseModel]] = {
     ("/v1/chat/completions", "post"): ChatBody,
     ("/v1/feedback", "post"): FeedbackBody,
     ("/v1/consent", "post"): ConsentBody,
+    ("/v1/raters/erase", "post"): EraseBody,
     ("/v1/rounds", "post"): RoundBody,
     ("/v1/versions/{version}/promote", "post"): PromoteBody,
     ("/v1/rollback", "post"): RollbackBody,
@@ -142,12 +144,10 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
                 "schema": {"type": "string"},
             }
         }
-    if path.startswith("/v1/conversations"):
-        operation["security"] = [{}, *operation["security"]]  # the web's own history is open to who knows its secret
+    if path.startswith(("/v1/conversations", "/v1/raters")):
+        operation["security"] = [{}, *operation["security"]]  # the web's own data is open to who knows its secret
     if (path, method) == ("/v1/feedback", "post"):
         operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
-    if path.startswith("/v1/conversations"):
-        operation["security"] = [{}, *operation["security"]]  # open for the web's own histories
     for status in _refusals(path, method, operation):
         responses.setdefault(status, {"description": STATUS_WORDS[status], "content": _json(Error)})
 

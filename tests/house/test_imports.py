@@ -10,6 +10,9 @@ ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "matplotlib"}
 LIGHT = {
     "thumbwise.client": HEAVY | {"sqlalchemy", "pydantic", "fastapi", "numpy"},
+    "thumbwise.rating.cards": HEAVY | {"sqlalchemy", "pydantic", "fastapi", "numpy", "telegram", "discord"},
+    "thumbwise.telegram": HEAVY | {"sqlalchemy", "pydantic", "fastapi", "numpy", "starlette", "discord"},
+    "bot.telegram.process": HEAVY | {"serving", "trainer"},
     "thumbwise.cli": HEAVY | {"sqlalchemy", "fastapi"},
     "thumbwise.config": HEAVY | {"sqlalchemy"},
     "feedback_store.store": HEAVY,

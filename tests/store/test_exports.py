@@ -79,7 +79,7 @@ def test_unpaired_rows_are_the_thumbs_that_hold(rated: Scene) -> None:
         "rater_id": "anna",
         "policy_version": 1,
         "channel": "web",
-        "created_at": "2026-11-21T13:00:00+00:00",
+        "created_at": "2025-01-10T13:00:00+00:00",
     }
 
 

@@ -203,11 +203,13 @@ def _make_engine(settings: "Settings", base: "BaseWeights | GatewayBase", first:
     """Start the engine that policy.engine names. Raises AdapterRefused."""
     if settings.policy.engine == "vllm":
         from serving.engine.vllm.base import GatewayBase
+        from serving.engine.vllm.blank import blank_policy
         from serving.engine.vllm.engine import VllmEngine
 
         assert isinstance(base, GatewayBase)
         to_stderr().print(f"vLLM draws the replies: {', '.join(settings.vllm.replicas)}")
-        return VllmEngine(base, settings.serving, settings.vllm, first, settings.vllm_api_key)
+        blank = blank_policy(base, settings.data_dir / "adapters")
+        return VllmEngine(base, settings.serving, settings.vllm, first, settings.vllm_api_key, blank)
     from serving.engine.torch_engine import TorchEngine
     from serving.engine.weights import BaseWeights
 

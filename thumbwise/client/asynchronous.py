@@ -13,6 +13,7 @@ from thumbwise.client.results import (
     Answer,
     Consent,
     Deployment,
+    Erasure,
     Receipt,
     Round,
     RoundMetric,
@@ -142,6 +143,14 @@ class AsyncThumbwise:
     async def consent(self, rater: str, channel: Channel) -> Consent:
         """Return what a rater has answered."""
         return await self.send(calls.consent(rater, channel))
+
+    async def export_rater(self, rater: str, channel: Channel) -> dict[str, Any]:
+        """Return everything that is kept of a rater. The admin's token is needed, but for the web's channel."""
+        return await self.send(calls.export_rater(rater, channel))
+
+    async def erase_rater(self, rater: str, channel: Channel) -> Erasure:
+        """Erase everything that is kept of a rater. The admin's token is needed, but for the web's channel."""
+        return await self.send(calls.erase_rater(rater, channel))
 
     async def start_round(self, method: str | None = None, *, force: bool = False) -> Round:
         """Ask for a round; `method` None: as the settings say. Conflict if one is open or feedback is scarce."""

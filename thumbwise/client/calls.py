@@ -14,6 +14,7 @@ from thumbwise.client.results import (
     Answer,
     Consent,
     Deployment,
+    Erasure,
     Receipt,
     Round,
     RoundMetric,
@@ -97,6 +98,16 @@ def give_consent(rater: str, channel: Channel, given: bool) -> Call[Consent]:
 def consent(rater: str, channel: Channel) -> Call[Consent]:
     """What a rater has answered."""
     return Call("GET", "/v1/consent", _read(Consent.of), query={"rater": rater, "channel": channel})
+
+
+def export_rater(rater: str, channel: Channel) -> Call[dict[str, Any]]:
+    """Everything that is kept of a rater."""
+    return Call("GET", "/v1/raters/export", _read(dict), query={"rater": rater, "channel": channel})
+
+
+def erase_rater(rater: str, channel: Channel) -> Call[Erasure]:
+    """Erase a rater. Repeatable: there is nothing left the second time."""
+    return Call("POST", "/v1/raters/erase", _read(Erasure.of), {"rater": rater, "channel": channel})
 
 
 def start_round(method: str | None, force: bool) -> Call[Round]:

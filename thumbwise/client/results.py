@@ -119,6 +119,15 @@ class Consent(FromJson):
 
 
 @dataclass(frozen=True, slots=True)
+class Erasure(FromJson):
+    """What was erased of a rater. `affected_versions` were trained on some of it, and do not unlearn it."""
+
+    replies: int
+    feedback: int
+    affected_versions: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class Round(FromJson):
     """One turn of the loop, as the server tells it. Times are ISO 8601 texts in UTC."""
 

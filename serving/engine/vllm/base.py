@@ -25,7 +25,7 @@ class GatewayBase:
     def __init__(self, directory: Path, settings: PolicySettings) -> None:
         self.directory = directory
         self.fingerprint = fingerprint(directory)
-        self._prompts = prompt_fingerprint(directory)
+        self.prompts = prompt_fingerprint(directory)
         self.tokenizer = load_tokenizer(directory)
         self.renderer = PromptRenderer(self.tokenizer, settings.system_prompt)
         self.end_ids = end_token_ids_of(directory, self.tokenizer)
@@ -37,7 +37,7 @@ class GatewayBase:
         Reads the whole file (a few megabytes); call it off the event loop. Raises AdapterRefused.
         """
         if policy.adapter_dir is not None:
-            check_adapter(policy.adapter_dir, policy.adapter_sha256, self.fingerprint, prompts=self._prompts)
+            check_adapter(policy.adapter_dir, policy.adapter_sha256, self.fingerprint, prompts=self.prompts)
             _refuse_infinite(policy.adapter_dir / WEIGHTS_FILE)
 
 

@@ -55,8 +55,11 @@ class VllmEngine:
         settings: VllmSettings,
         first: PolicyRef,
         api_key: str | None = None,
+        blank: PolicyRef | None = None,
     ) -> None:
+        """`blank` is as which policies without an adapter are drawn (see `blank`); without it, as the bare model."""
         base.admit(first)
+        self._blank = blank
         self._base, self._serving, self._settings = base, serving, settings
         self._lock = threading.Condition()
         self._held = {first.version: _Held(first)}
@@ -79,7 +82,7 @@ class VllmEngine:
 
     def replicas(self) -> tuple[ReplicaState, ...]:
         """How each replica is doing, with respect to the live version."""
-        adapter = self._live.adapter_sha256
+        adapter = self._drawn_as(self._live).adapter_sha256
         return tuple(self._state_of(replica, adapter) for replica in self._fleet.replicas)
 
     def render(self, messages: tuple[Message, ...]) -> tuple[str, tuple[int, ...]]:
@@ -96,7 +99,7 @@ class VllmEngine:
             if self._closing:
                 raise EngineClosed("the server is stopping; try again in a few seconds")
             policy = self._policy_for(request)
-            serving = self._fleet.serving(policy.adapter_sha256)
+            serving = self._fleet.serving(self._drawn_as(policy).adapter_sha256)
             if not serving:
                 raise EngineUnavailable(f"no vLLM server serves version {policy.version} yet")
             request = self._within_context(request, serving)
@@ -120,7 +123,7 @@ class VllmEngine:
             held = self._held.setdefault(policy.version, _Held(policy))
             held.retired = False
         try:
-            asyncio.run_coroutine_threadsafe(self._fleet.bring(policy), self._loop).result()
+            asyncio.run_coroutine_threadsafe(self._fleet.bring(self._drawn_as(policy)), self._loop).result()
         except BaseException:
             with self._lock:
                 held.retired = is_new
@@ -162,10 +165,15 @@ class VllmEngine:
             raise VersionNotServed(request.version)
         return held.policy
 
+    def _drawn_as(self, policy: PolicyRef) -> PolicyRef:
+        """What the replicas know a policy as."""
+        return policy if policy.adapter_sha256 is not None or self._blank is None else self._blank
+
     def _wanted(self) -> dict[Adapter, PolicyRef]:
         """What the replicas are to hold: an adapter may be that of several versions."""
         with self._lock:
-            return {held.policy.adapter_sha256: held.policy for held in self._held.values()}
+            policies = [self._drawn_as(held.policy) for held in self._held.values()]
+        return {policy.adapter_sha256: policy for policy in policies}
 
     def _within_context(self, request: ReplyRequest, serving: list[Replica]) -> ReplyRequest:
         lengths = [replica.longest_tokens for replica in serving if replica.longest_tokens]
@@ -179,7 +187,8 @@ class VllmEngine:
 
     def _begin(self, stream: VllmStream, request: ReplyRequest) -> None:
         """In the loop: draw, and end the stream however the drawing ends."""
-        reply = Reply(request, stream.policy, self._base.tokenizer.decode, self._base.end_ids, stream.feed)
+        adapter = self._drawn_as(stream.policy).adapter_sha256
+        reply = Reply(request, stream.policy, adapter, self._base.tokenizer.decode, self._base.end_ids, stream.feed)
         stream.task = asyncio.get_running_loop().create_task(self._fleet.draw(reply))
         stream.task.add_done_callback(partial(self._ended, stream, reply))
 

@@ -89,7 +89,7 @@ class Fleet:
         tried: set[Replica] = set()
         full: ReplicaBusy | None = None
         while True:
-            replica = self._choose(reply.policy.adapter_sha256, tried)
+            replica = self._choose(reply.adapter, tried)
             if replica is None:
                 if full is not None and not reply.token_ids:
                     raise QueueFull(full.retry_after_s)
@@ -100,7 +100,7 @@ class Fleet:
                 continue
             tried.add(replica)
             try:
-                drawing = replica.draw(reply.policy.adapter_sha256, *reply.rest())
+                drawing = replica.draw(reply.adapter, *reply.rest())
                 async with contextlib.aclosing(drawing):
                     async for drawn in drawing:
                         deadline = loop.time() + self._settings.failover_s

@@ -16,17 +16,21 @@ from serving.engine.vllm.wire import Drawn
 
 
 class Reply:
-    """What has been drawn of one reply. Used by the engine's loop alone."""
+    """What has been drawn of one reply. Used by the engine's loop alone.
+
+    policy: what it is stamped with. adapter: as which the replicas draw it, None for the bare base model.
+    """
 
     def __init__(
         self,
         request: ReplyRequest,
         policy: PolicyRef,
+        adapter: str | None,
         decode: Callable[[Sequence[int]], str],
         end_ids: frozenset[int],
         sink: Callable[[ReplyDelta | ReplyEnd], None],
     ) -> None:
-        self.policy = policy
+        self.policy, self.adapter = policy, adapter
         self.token_ids: list[int] = []
         self._request, self._end_ids, self._sink = request, end_ids, sink
         self._text = TextStream(decode, request.sampling.stop)

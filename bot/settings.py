@@ -1,0 +1,36 @@
+"""Settings of the bots: sections [telegram] and [discord] of thumbwise.toml. Tokens come from the environment alone."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TelegramSettings(BaseModel):
+    """[telegram]: the bot that `thumbwise bot telegram` runs. Its token is THUMBWISE_TELEGRAM_TOKEN."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    admin_ids: tuple[int, ...] = ()
+    """Telegram user ids that may use /align, /versions, /promote and /rollback. Nobody, unless named here."""
+    operator_chats: tuple[int, ...] = ()
+    """Chats that are told when a round passes or fails and when a version goes live or is taken back."""
+    notice_every_s: float = Field(default=30.0, ge=1, le=3600)
+    """How often the server is asked for such news."""
+    compare_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of turns in private chats that show two replies to choose from. 0: never."""
+    compare_style: Literal["messages", "card"] = "messages"
+    """Two replies as two messages, or both on one card where they fit."""
+    groups: bool = True
+    """Answer in groups when mentioned or replied to. Off: private chats only."""
+    group_edits: int = Field(default=2, ge=0, le=10)
+    """How often a reply that grows is edited in a group before it is whole. Telegram allows 20 messages a minute."""
+    draft_every_s: float = Field(default=0.5, ge=0.3, le=10)
+    """How often a reply that grows is shown in a private chat."""
+    api_url: str = Field(default="https://api.telegram.org/bot", pattern=r"^https?://.+")
+    """Address of the Bot API up to the token; of your own Bot API server, if you run one."""
+    webhook_url: str | None = Field(default=None, pattern=r"^https://.+")
+    """Public address that Telegram sends updates to, a proxy with a certificate in front of it. None: ask for them."""
+    webhook_host: str = "127.0.0.1"
+    """Address at which the webhook listens behind that proxy."""
+    webhook_port: int = Field(default=8443, ge=0, le=65535)
+    """Port at which the webhook listens. 0 picks a free one."""

@@ -1,0 +1,78 @@
+"""What a press or a word about a reply becomes on the server: one act of one rater, stored once however often it comes.
+
+A rater is `str(the platform's user id)` on the platform's channel; the server hashes both with its own key. The
+Idempotency-Key is the platform's event id, so an update that is worked on again after a crash, or delivered twice, adds
+nothing. First the book is written, then the server: a repeat of the same event finds the book's answer again and does
+not take an undo for a vote.
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+from thumbwise.client import AsyncThumbwise, NotFound, Receipt
+from thumbwise.client.calls import Channel, Thumb
+from thumbwise.rating.book import Marks, ReplyBook, Tally
+from thumbwise.rating.buttons import reply_in
+
+
+@dataclass(frozen=True, slots=True)
+class RatingDesk:
+    """Takes acts to the server. `scope` names platform and bot, as `telegram:123`: it begins every event's key."""
+
+    client: AsyncThumbwise
+    channel: Channel
+    book: ReplyBook
+    marks: Marks
+    scope: str
+
+    async def thumb(
+        self, reply_id: str, user: int, wanted: Thumb | None, event: str, *, toggle: bool = False
+    ) -> Thumb | None:
+        """Give a thumb and return the one that counts now. With `toggle` the same thumb again takes it back.
+
+        Raises NotFound for a reply that the server does not know, and what else the client raises.
+        """
+        person = self.marks.person(user)
+        chosen = cast("Thumb | None", await self.book.choose(reply_id, person, wanted, event, toggle=toggle))
+        try:
+            await self.client.thumb(
+                reply_id, chosen, rater=str(user), channel=self.channel, idempotency_key=self._key(event)
+            )
+        except NotFound:
+            await self.book.choose(reply_id, person, None, "", toggle=False)
+            raise
+        return chosen
+
+    async def reason(self, reply_id: str, user: int, thumb: Thumb, reason: str, event: str) -> Receipt:
+        """Give a thumb with its reason. The server keeps the reason only where the rater's consent allows."""
+        await self.book.choose(reply_id, self.marks.person(user), thumb, event, toggle=False)
+        return await self.client.thumb(
+            reply_id, thumb, rater=str(user), channel=self.channel, reason=reason, idempotency_key=self._key(event)
+        )
+
+    async def verdict(self, comparison_id: str, user: int, wanted: str | None, event: str) -> str | None:
+        """Judge a comparison: a place ("0", "1" …), "tie", "both_bad", or None to take it back. Returns what counts."""
+        person = self.marks.person(user)
+        chosen = await self.book.choose(comparison_id, person, wanted, event, toggle=False)
+        verdict = reply_in(comparison_id, int(chosen)) if chosen is not None and chosen.isdigit() else chosen
+        await self.client.verdict(
+            comparison_id, verdict, rater=str(user), channel=self.channel, idempotency_key=self._key(event)
+        )
+        return chosen
+
+    async def correct(self, reply_id: str, user: int, text: str, event: str) -> Receipt:
+        """Give a better answer. Raises Forbidden where the rater has not agreed to their words being kept."""
+        return await self.client.correction(
+            reply_id, text, rater=str(user), channel=self.channel, idempotency_key=self._key(event)
+        )
+
+    async def own_thumb(self, reply_id: str, user: int) -> Thumb | None:
+        """Return the thumb that a person has given, as far as the book knows."""
+        return cast("Thumb | None", await self.book.choice(reply_id, self.marks.person(user)))
+
+    async def tally(self, reply_id: str) -> Tally:
+        """Count the thumbs on a reply, as far as the book knows."""
+        return await self.book.tally(reply_id)
+
+    def _key(self, event: str) -> str:
+        return f"{self.scope}:{event}"
