@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, or_, select, union, update
 
 from feedback_store.feedback import feedback_of_row
+from feedback_store.lineage import forget_feedback
 from feedback_store.raters import get_rater
 from feedback_store.records import Feedback, Rater, Reply
 from feedback_store.replies import reply_of_row
@@ -19,6 +20,7 @@ from feedback_store.schema import (
     conversations,
     feedback,
     policy_versions,
+    quarantines,
     raters,
     replies,
     round_selection,
@@ -63,7 +65,8 @@ def erase_rater(connection: Connection, rater_id: str) -> Erasure:
     """Erase a rater; see the module's docstring. One who is not known leaves zeros."""
     affected = _versions_trained_on(connection, rater_id)
     own_acts = select(feedback.c.feedback_id).where(feedback.c.rater_id == rater_id)
-    connection.execute(delete(round_selection).where(round_selection.c.feedback_id.in_(own_acts)))
+    forget_feedback(connection, connection.execute(own_acts).scalars().all())
+    connection.execute(delete(quarantines).where(quarantines.c.rater_id == rater_id))
     acts = connection.execute(delete(feedback).where(feedback.c.rater_id == rater_id)).rowcount
     conversation_ids = _conversations_of(connection, rater_id)
     connection.execute(
