@@ -157,6 +157,10 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
         responses.setdefault(status, {"description": STATUS_WORDS[status], "content": _json(Error)})
 
 
+NAMED_IN_BODIES = ("/v1/chat/completions", "/v1/feedback", "/v1/replies", "/v1/status", "/v1/quarantines")
+"""Routes that may not find what a body or a query names."""
+
+
 def _refusals(path: str, method: str, operation: dict[str, Any]) -> list[str]:
     """List with which statuses an operation may refuse."""
     found = ["403"]
@@ -164,7 +168,7 @@ def _refusals(path: str, method: str, operation: dict[str, Any]) -> list[str]:
         found.append("400")
     if operation.get("security"):
         found.append("401")
-    if "{" in path or path in ("/v1/chat/completions", "/v1/feedback", "/v1/replies", "/v1/status"):
+    if "{" in path or path in NAMED_IN_BODIES:
         found.append("404")
     if method == "post":
         found += ["409", "413", "415"]
