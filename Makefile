@@ -49,7 +49,7 @@ format: $(INSTALLED) ## let ruff lay out the code and sort its imports
 
 test: setup lint ## everything that must hold (ARGS="tests/store -k word" for a part)
 	@scripts/postgres.sh
-	@[[ -z "$${THUMBWISE_WITH_VLLM:-}" ]] || scripts/vllm.sh
+	@[[ -z "$${WITH_VLLM:-}" ]] || scripts/vllm.sh
 	@THUMBWISE_CHROMIUM="$$(scripts/browser.sh $(VENV))" $(PY) -m pytest $(ARGS)
 
 vllm: setup ## a real vLLM in .vllm/ for its tests and `make bench-serving` (about 1 GB; CI does this)

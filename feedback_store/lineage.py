@@ -24,7 +24,7 @@ class Ancestor:
     round_id: int | None
     feedback_ids: tuple[int, ...]
     erased: int
-    """Acts of its round's training and held-out rows that were erased since."""
+    """Acts that its round trained on and that were erased since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +84,15 @@ def flagged_versions(connection: Connection) -> dict[int, tuple[str, ...]]:
 def forget_feedback(connection: Connection, feedback_ids: Iterable[int]) -> list[int]:
     """Take acts out of every frozen selection, so that they can be deleted; return the versions that learnt from them.
 
-    How many were taken from which round stays written down, without saying which: that is what flags a version.
+    From how many a round had trained stays written down, without saying which: that is what flags a version.
     """
     ids = sorted(set(feedback_ids))
     affected = versions_of_feedback(connection, ids)
     counts: dict[int, int] = {}
     for start in range(0, len(ids), 500):
         part = round_selection.c.feedback_id.in_(ids[start : start + 500])
-        query = select(round_selection.c.round_id, func.count()).where(part).group_by(round_selection.c.round_id)
-        for round_id, acts in connection.execute(query):
+        trained = select(round_selection.c.round_id, func.count()).where(part, round_selection.c.split == "train")
+        for round_id, acts in connection.execute(trained.group_by(round_selection.c.round_id)):
             counts[round_id] = counts.get(round_id, 0) + acts
         connection.execute(delete(round_selection).where(part))
     at = now()

@@ -121,7 +121,8 @@ def veto(connection: Connection, version: int, *, actor: str, reason: str) -> No
 
 
 def lift_veto(connection: Connection, version: int) -> None:
-    """Take the veto back. Raises Conflict when there is none."""
+    """Take the veto back. Raises NotFound, Conflict when there is none."""
+    _check_version(connection, version)
     if connection.execute(delete(vetoes).where(vetoes.c.version == version)).rowcount == 0:
         raise Conflict(f"version {version} was not vetoed; there is nothing to lift")
 

@@ -213,7 +213,7 @@ def _counts(kept: Usable) -> dict[str, int]:
 def _in_words(item: Requirement) -> str:
     if item.at_most:
         return f"{item.name} {item.value:.3g}, wanted at most {item.wanted:g}"
-    return f"{item.name} {round(item.value, 4):g} of {item.wanted:g}"
+    return f"{item.name} {round(item.value, 4):g} of {round(item.wanted, 4):g}"
 
 
 def _shortfall(requirements: Sequence[Requirement]) -> float:

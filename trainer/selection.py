@@ -279,8 +279,9 @@ def select(
         trained_keys |= {prompt_key(row.messages) for row in asked}
     prompts = _gate_prompts(out, others, trained_keys, gate_prompts, seed)
     if method in ("ppo", "grpo"):
-        judged_on = {prompt_key(row.messages) for row in (*out, *prompts)}
-        rollouts = _gate_prompts(asked, others, judged_on, MOST_ROLLOUT_PROMPTS, seed)
+        # A prompt that a held-out rater judged too may be drawn for: their judgement of it is not learnt from.
+        judged_on = out_prompts | {prompt_key(row.messages) for row in prompts}
+        rollouts = _gate_prompts(asked, others, set(judged_on), MOST_ROLLOUT_PROMPTS, seed)
     frozen: dict[int, Split] = {row.feedback_id: "held_out" for row in out}
     frozen |= {row.feedback_id: "train" for row in train}
     counts = kept.counts | {

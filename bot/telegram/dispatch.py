@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 AnyApplication = Application[Any, Any, Any, Any, Any, Any]
 MOST_UNDER_WAY = 2_000
 """From here on no more updates are asked for until some are done: Telegram keeps them."""
+PRESSES_AT_ONCE, MESSAGES_AT_ONCE = 24, 200
+"""Worked on at the same time; the others wait for their turn. A thousand at once, as after a restart, shared so many
+connections that each of them ran into its time-out (seen: 26 calls in a minute). A press takes milliseconds, a message
+waits for its reply, so each kind has places of its own."""
 TRIES_OF_ITS_OWN_FAULT = 3
 LONGEST_PAUSE_S = 30.0
 OLDEST_S = 24 * 3600.0
@@ -44,6 +48,7 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._tails: dict[int, asyncio.Task[None]] = {}
         """The last message's task of each chat."""
+        self._places = {True: asyncio.Semaphore(MESSAGES_AT_ONCE), False: asyncio.Semaphore(PRESSES_AT_ONCE)}
         self._room = asyncio.Event()
         self._room.set()
         self.token_refused = asyncio.Event()
@@ -87,7 +92,8 @@ class Dispatcher:
         faults = 0
         pause_s = 0.5
         while self._clock() - began < OLDEST_S:
-            error = await self._try(update_id, raw)
+            async with self._places[_chat_in_order(raw) is not None]:
+                error = await self._try(update_id, raw)
             if error is None:
                 break
             if isinstance(error, ThumbwiseError | StoreUnavailable | NetworkError | RetryAfter):

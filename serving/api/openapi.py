@@ -16,6 +16,7 @@ from serving.api.chat_body import ChatBody
 from serving.api.consent import ConsentBody, ConsentState
 from serving.api.exchange import JSON_LINES
 from serving.api.feedback import FeedbackBody, FeedbackReceipt
+from serving.api.oversight import NewQuarantineBody, QuarantineBody, SideBySideVoteBody, VetoBody
 from serving.api.raters import EraseBody
 from serving.api.rounds import RoundBody
 from serving.api.versions import CanaryBody, PromoteBody, RollbackBody, StopCanaryBody
@@ -30,6 +31,10 @@ BODIES: dict[tuple[str, str], type[BaseModel]] = {
     ("/v1/rollback", "post"): RollbackBody,
     ("/v1/versions/{version}/canary", "post"): CanaryBody,
     ("/v1/canary/stop", "post"): StopCanaryBody,
+    ("/v1/versions/{version}/side-by-sides", "post"): SideBySideVoteBody,
+    ("/v1/versions/{version}/veto", "post"): VetoBody,
+    ("/v1/quarantines", "post"): NewQuarantineBody,
+    ("/v1/quarantines/{quarantine_id}", "post"): QuarantineBody,
 }
 """What each route reads. A test holds this against the routes."""
 
@@ -152,6 +157,10 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
         responses.setdefault(status, {"description": STATUS_WORDS[status], "content": _json(Error)})
 
 
+NAMED_IN_BODIES = ("/v1/chat/completions", "/v1/feedback", "/v1/replies", "/v1/status", "/v1/quarantines")
+"""Routes that may not find what a body or a query names."""
+
+
 def _refusals(path: str, method: str, operation: dict[str, Any]) -> list[str]:
     """List with which statuses an operation may refuse."""
     found = ["403"]
@@ -159,10 +168,12 @@ def _refusals(path: str, method: str, operation: dict[str, Any]) -> list[str]:
         found.append("400")
     if operation.get("security"):
         found.append("401")
-    if "{" in path or path in ("/v1/chat/completions", "/v1/feedback", "/v1/replies", "/v1/status"):
+    if "{" in path or path in NAMED_IN_BODIES:
         found.append("404")
     if method == "post":
         found += ["409", "413", "415"]
+    if path.endswith("/veto") and method == "delete":
+        found.append("409")
     if path == "/v1/chat/completions":
         found.append("429")
     if path.startswith("/v1/"):

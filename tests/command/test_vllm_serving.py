@@ -10,7 +10,7 @@ import pytest
 from serving.engine.base_model import load_tokenizer
 from tests.command.conftest import Running, start_server, stop_server
 from tests.command.test_command import thumbwise
-from tests.serving.vllm_fake import BASE, FakeVllm, reply_of
+from tests.serving.vllm_fake import FakeVllm, reply_of
 
 
 @pytest.fixture
@@ -35,8 +35,10 @@ def test_up_serves_what_the_vllm_servers_draw(served: Running, fake: FakeVllm) -
     assert httpx.get(f"{served.url}/readyz", trust_env=False).json()["replicas_serving"] == 1
     body = {"messages": [{"role": "user", "content": "sing"}], "temperature": 0, "max_tokens": 20}
     answer = httpx.post(f"{served.url}/v1/chat/completions", json=body, trust_env=False, timeout=30).json()
-    (sent,) = fake.replies_to(BASE)
-    assert answer["usage"]["completion_tokens"] == len(reply_of(BASE, sent["prompt"], 20)[0])
+    (blank,) = fake.adapters  # as which the base model is drawn
+    (sent,) = fake.replies_to(blank)
+    assert answer["policy_version"] == 1
+    assert answer["usage"]["completion_tokens"] == len(reply_of(blank, sent["prompt"], 20)[0])
     findings = json.loads(thumbwise("doctor", "--json", "--data", str(served.data_dir)).stdout)
     (found,) = [finding for finding in findings if finding["what"] == "vLLM server"]
     assert found["state"] == "ok" and fake.url in found["found"]

@@ -100,7 +100,7 @@ def module_admin(tmp_path_factory):
 
 
 def send(client, path, method, raw):
-    path = path.replace("{version}", "1")
+    path = path.replace("{version}", "1").replace("{quarantine_id}", "1")
     return client.request(method, path, content=raw, headers={"content-type": "application/json"})
 
 
@@ -150,7 +150,7 @@ def test_a_body_that_is_no_object_is_refused(module_admin, path, method, raw):
     assert answer.status_code == 400 and answer.json()["error"]["message"]
 
 
-TEXTS = ("conversation_id", "reply_id", "channel", "before")
+TEXTS = ("conversation_id", "reply_id", "channel", "before", "viewer")
 NOT_A_TEXT = ("not%20a%20value%21", "%00", "x" * 65)
 NOT_A_NUMBER = ("not%20a%20value%21", "%00", "-7", "99999999999999999999")
 

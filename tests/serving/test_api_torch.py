@@ -59,7 +59,8 @@ def test_two_candidates_of_one_seed_can_be_drawn_again(torch_url):
 def test_a_reader_who_leaves_frees_the_engine(torch_url, context, store):
     body = {**GREEDY, "stream": True, "max_tokens": 64}
     with httpx.stream("POST", f"{torch_url}/v1/chat/completions", json=body, trust_env=False) as answer:
-        next(answer.iter_lines())
+        events = (json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: {"))
+        next(event for event in events if event["choices"][0]["delta"].get("content"))
     wait_until(lambda: context.engine.loaded_versions == {1: 0})
     wait_until(lambda: store.read(recent_replies, 1))
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from feedback_store import feedback, lineage, quarantines, raters, rounds, side_by_sides, versions
+from feedback_store import feedback, lineage, quarantines, rater_data, raters, rounds, side_by_sides, versions
 from feedback_store.connection import Connection
 from feedback_store.errors import Conflict, NotFound, Refused
 from feedback_store.records import NewFeedback
@@ -79,6 +79,21 @@ def test_a_version_trained_on_erased_feedback_is_flagged_and_the_ids_are_gone(st
     found = store.read(lineage.lineage, 3)
     assert (found.erased, found.line[1].feedback_ids) == (2, (ids[2],))
     assert set(store.read(lineage.flagged_versions)) == {2, 3}
+
+
+def test_erasing_a_rater_flags_what_learnt_from_them_and_takes_their_quarantine_along(store: Store) -> None:
+    store.write(family)
+    store.write(quarantines.begin_quarantine, "ben", signal="by_hand", reason="?", begun_by="olga")
+    erased = store.write(rater_data.erase_rater, "ben")
+    assert (erased.feedback, erased.affected_versions) == (1, [3])
+    assert store.read(lineage.flagged_versions) == {3: ("trained on 1 acts that were erased since",)}
+    assert store.read(quarantines.list_quarantines) == []
+
+
+def test_held_out_feedback_that_is_erased_flags_nothing(store: Store) -> None:
+    ids = store.write(family)
+    assert store.write(lineage.forget_feedback, ids[5:]) == []
+    assert store.read(lineage.flagged_versions) == {}
 
 
 def test_sides_are_blind_mixed_and_stay_for_a_viewer(store: Store) -> None:

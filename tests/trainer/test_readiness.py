@@ -99,7 +99,7 @@ def test_agreement_is_asked_where_it_is_known() -> None:
     keys = twice_judged(100, 100).prompt_keys | thumbs.prompt_keys
     both = replace(twice_judged(100, 100), votes=thumbs.votes, prompt_keys=keys)
     assert not judge_readiness(both, RoundSettings(), "kto").ready, "people who cannot agree teach nothing by thumbs"
-    few = judge_readiness(twice_judged(0, 29), RoundSettings(min_pairs=50, min_pair_prompts=10), "dpo")
+    few = judge_readiness(twice_judged(0, 29), RoundSettings(min_pairs=50, min_pair_prompts=10, min_prompts=10), "dpo")
     assert few.ready, "29 comparisons judged twice say too little"
 
 
@@ -118,7 +118,7 @@ def test_ppo_asks_for_many_comparisons_and_then_for_what_the_last_reward_model_l
     assert judge_readiness(kept(pairs=2000), enough, "ppo").ready
     weak = judge([0.1] * 140 + [-0.1] * 110, rows(250), Agreement(0.7, None, 0, assumed=True), RewardSettings())
     refused = judge_readiness(kept(pairs=2000), enough, "grpo", reward_report=weak)
-    assert "reward model's accuracy 0.56 of 0.7345" in refused.reason
+    assert "reward model's accuracy 0.56 of 0.7346" in refused.reason
     assert len(refused.ask) == 30
     assert judge_readiness(kept(pairs=2000), enough, "reward", reward_report=weak).ready, "another may be trained"
     assert len(refused.as_dict()["ask"]) == 30
