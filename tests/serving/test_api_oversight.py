@@ -2,7 +2,7 @@
 
 import pytest
 
-from feedback_store import raters, versions
+from feedback_store import audit, raters, versions
 
 EXAMPLES = [
     {"prompt_reply_id": None, "prompt": f"why {n}?", "before": f"old {n}", "after": f"new {n}"} for n in range(4)
@@ -55,6 +55,8 @@ def test_a_veto_ends_the_canary_and_keeps_the_version_from_serving(admin, gated,
     assert admin.post("/v1/versions/2/veto", json={"reason": "again"}).status_code == 409
     assert admin.delete("/v1/versions/2/veto").json()["veto"] is None
     assert admin.delete("/v1/versions/2/veto").status_code == 409
+    told = [(entry.action, entry.reason) for entry in store.read(audit.entries, action="version.")]
+    assert told[:2] == [("version.lift_veto", ""), ("version.veto", "it is rude")], "what was refused is not told"
     assert admin.post("/v1/versions/2/promote", json={"reason": "r"}).status_code == 200
 
 
@@ -86,6 +88,8 @@ def test_a_quarantine_begins_by_hand_and_is_decided_once(admin, store):
     assert admin.post(f"/v1/quarantines/{number}", json={"decision": "kept"}).status_code == 409
     assert admin.get("/v1/quarantines?open_only=true").json()["data"] == []
     assert not store.read(raters.get_rater, "anna").quarantined
+    told = [(entry.actor, entry.action, entry.target) for entry in store.read(audit.entries)]
+    assert told == [("token", "rater.release", "rater anna"), ("token", "rater.quarantine", "rater anna")]
 
 
 def test_trust_says_what_is_known_and_what_is_not(admin):
