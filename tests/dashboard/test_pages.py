@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from feedback_store import audit, rounds, versions
+from feedback_store import audit, quarantines, rounds, versions
 from feedback_store.access.keys import list_keys
 from feedback_store.dashboard.settings import inert
 from feedback_store.pages.language import choose
@@ -141,6 +141,22 @@ def test_somebody_is_left_out_of_rounds_and_taken_back_in(seeded: House, person:
     assert (
         otto.post(f"{path}/quarantine", quarantined="false", seen="true", reason="a class of pupils").status_code == 303
     )
+
+
+def test_a_quarantine_is_the_same_on_the_page_and_over_the_api_and_for_good_is_for_good(
+    seeded: House, person: Callable[..., Person]
+) -> None:
+    otto = person("operator")
+    rater = otto.get("/dashboard/people").text.partition("/dashboard/people/")[2][:32]
+    path = f"/dashboard/people/{rater}"
+    assert otto.post(f"{path}/quarantine", quarantined="true", seen="false", reason="a burst").status_code == 303
+    (held,) = seeded.store.read(quarantines.quarantines_of, rater)
+    assert (held.signal, held.reason, held.begun_by, held.decision) == ("by_hand", "a burst", "a-operator", None)
+    seeded.store.write(quarantines.decide_quarantine, held.quarantine_id, "kept", actor="admin")
+    page = otto.get(path).text
+    assert "left out for good" in page and f'action="{path}/quarantine"' not in page
+    assert otto.post(f"{path}/quarantine", quarantined="false", seen="true", reason="no").status_code == 409
+    assert seeded.store.read(quarantines.quarantines_of, rater)[0].decision == "kept"
 
 
 HOSTILE_HTML = (
