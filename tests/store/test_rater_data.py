@@ -101,10 +101,11 @@ def test_a_version_that_learnt_from_an_erased_rater_is_flagged_with_its_children
     claimed = store.write(rounds.claim_round, owner="test", lease_s=60)
     assert claimed is not None
     store.write(rounds.freeze_selection, claimed.round_id, claimed.fence, [(1, "train"), (3, "train")])
-    fields = {"base_model": "tiny-base", "method": "kto", "gate_report": None, "metrics": {}}
     for parent, round_id in ((1, claimed.round_id), (2, None)):
-        sha256 = str(parent) * 64
-        store.write(versions.add_candidate, adapter_sha256=sha256, parent=parent, round_id=round_id, **fields)
+        store.write(
+            versions.add_candidate, base_model="tiny-base", adapter_sha256=str(parent) * 64, parent=parent,
+            method="kto", round_id=round_id, gate_report=None, metrics={},
+        )  # fmt: skip
     assert store.write(rater_data.erase_rater, "anna").affected_versions == [2, 3]
     assert store.read(lineage.flagged_versions) == dict.fromkeys((2, 3), ("trained on 1 acts that were erased since",))
     assert store.write(rater_data.erase_rater, "anna") == rater_data.Erasure(0, 0, [])
