@@ -1,13 +1,11 @@
 """Reading the store for a round: the live version's feedback, with every reply and comparison it names."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any
 
 from feedback_store import feedback, replies, rounds, versions
 from feedback_store.connection import Connection
-from feedback_store.records import Feedback, PolicyVersion, Reply
+from feedback_store.records import PolicyVersion, Reply
 from trainer.selection import Judgements, judgements
 
 _ROUNDS_LOOKED_AT = 50
@@ -34,19 +32,12 @@ def read_evidence(connection: Connection, *, fresh_only: bool, verdicts_as_thumb
     everyones = feedback.effective_feedback(connection, policy_version=policy_version, include_quarantined=True)
     compared = sorted({act.act.comparison_id for act in acts if act.act.comparison_id is not None})
     shown = replies.comparisons_by_id(connection, compared)
-    found = judgements(acts, shown, verdicts_as_thumbs=verdicts_as_thumbs, approved=_approved(acts))
+    # No correction is approved: the store keeps no operator's word on one yet, and unapproved ones teach nothing.
+    found = judgements(acts, shown, verdicts_as_thumbs=verdicts_as_thumbs)
     named = {vote.reply_id for vote in found.votes} | {item.reply_id for item in found.corrections}
     named |= {name for pair in found.pairs for name in (pair.chosen, pair.rejected)}
     texts = replies.trainable_replies(connection, sorted(named))
     return Evidence(live, found, texts, len(everyones) - len(acts), len(acts))
-
-
-def _approved(acts: Sequence[Feedback]) -> frozenset[int]:
-    """The corrections that an operator approved. A store that keeps approvals leaves the others out of the effective
-    feedback by itself; one that keeps none has approved nothing."""
-    if "include_unapproved" not in signature(feedback.effective_feedback).parameters:
-        return frozenset()
-    return frozenset(act.feedback_id for act in acts if act.act.kind == "correction")
 
 
 def last_reward_report(connection: Connection) -> dict[str, Any] | None:
