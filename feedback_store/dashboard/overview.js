@@ -6,7 +6,15 @@ import { element, fill } from "./dom.js";
 import { badge, card, figure, onlyChanges, progress } from "./parts.js";
 import { percent, wilson } from "./statistics.js";
 
-const GROUPS = { common: "For every round", kto: "To learn from thumbs (KTO)", dpo: "To learn from choices (DPO)" };
+const GROUPS = {
+  common: "For every round",
+  kto: "To learn from thumbs (KTO)",
+  dpo: "To learn from choices (DPO)",
+  sft: "To learn from better answers (SFT)",
+  reward: "To train a reward model",
+  ppo: "To learn by a reward model (PPO)",
+  grpo: "To learn by a reward model (GRPO)",
+};
 
 export function overviewView(root) {
   const change = onlyChanges();
