@@ -1,4 +1,4 @@
-"""A throw-away PostgreSQL for a benchmark: the machine's programs, a folder of its own, a socket and no network."""
+"""A throw-away PostgreSQL, for benchmarks and tests: a folder of its own, a socket and no network."""
 
 import os
 import shutil
@@ -12,8 +12,11 @@ from typing import Any
 
 @contextmanager
 def running_postgres() -> Iterator[str]:
-    """The URL of an empty database, for as long as the block lasts. Raises SystemExit without PostgreSQL's programs."""
-    programs = _programs()
+    """The URL of its databases, for as long as the block lasts: `.format(database="postgres")` is an empty one.
+
+    Raises SystemExit without PostgreSQL's programs.
+    """
+    programs = postgres_programs()
     if programs is None:
         raise SystemExit("no PostgreSQL server's programs on this machine; scripts/postgres.sh installs Debian's")
     # Short: a socket's path has at most 107 bytes. The server refuses to run as root, so another user must get in.
@@ -31,15 +34,17 @@ def running_postgres() -> Iterator[str]:
             subprocess.run(command, check=True, cwd=folder, env=environment, stdout=output, stderr=output, **user)
 
     run("initdb", "-U", "thumbwise", "-A", "trust", "-E", "UTF8", "--no-sync")
-    run("pg_ctl", "-w", "-o", f"-c listen_addresses='' -k {folder} -c fsync=off", "start")
+    options = f"-c listen_addresses='' -k {folder} -c fsync=off -c autovacuum=off -c max_connections=60"
+    run("pg_ctl", "-w", "-o", options, "start")
     try:
-        yield f"postgresql://thumbwise@/postgres?host={folder}"
+        yield f"postgresql://thumbwise@/{{database}}?host={folder}"
     finally:
         run("pg_ctl", "-w", "-m", "immediate", "stop")
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _programs() -> Path | None:
+def postgres_programs() -> Path | None:
+    """The newest folder with a PostgreSQL server, Debian's or the one on the path."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     on_path = shutil.which("initdb")
     if found:

@@ -111,7 +111,7 @@ def due_times(data: Path, count: int, dice: random.Random) -> list[Row]:
     """Let `count` minutes become due and count the rounds. Raises SystemExit when one is stuck."""
     data.mkdir()
     clock = data / "clock"
-    with running_postgres() as url, Store.open(url) as store:
+    with running_postgres() as server, Store.open(url := server.format(database="postgres")) as store:
         store.write(versions.bootstrap, BASE_MODEL)
         store.write(fill_with_feedback, 1)
         show(clock, FIRST - timedelta(minutes=1))

@@ -25,8 +25,7 @@ inside -m pip --disable-pip-version-check --no-input uninstall --quiet -y torchv
 packages="$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 mkdir -p "$packages/vllm-$version+cpu.dist-info"
 printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s\n' "$version+cpu" >"$packages/vllm-$version+cpu.dist-info/METADATA"
-(cd / && inside_path="$(cd "$OLDPWD" && pwd)/$venv" && "$inside_path/bin/python" -c 'import vllm' >>"$log" 2>&1) ||
-  give_up "it does not start here"
+inside -c 'import vllm' || give_up "it does not start here"
 echo "$version" >"$venv/.installed"
 rm -f "$log"
 say "done in $((SECONDS - began)) s"

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from feedback_store.connection import Connection
 from feedback_store.records import Method
-from trainer.agreement import Agreement, measured_agreement
 from trainer.evidence import last_reward_report, read_evidence
 from trainer.method_settings import RewardSettings
+from trainer.pair_agreement import PairAgreement, measured_agreement
 from trainer.selection import Usable, held_out, usable
 from trainer.settings import RoundSettings, TrainingSettings
 
@@ -110,7 +110,7 @@ def judge_readiness(
     return Readiness(None, reason, requirements, counts, ask)
 
 
-def agreement_of(kept: Usable, reward: RewardSettings) -> Agreement:
+def agreement_of(kept: Usable, reward: RewardSettings) -> PairAgreement:
     """How far raters agree on comparisons; assumed where too few were judged twice."""
     return measured_agreement(
         ((pair.rater_id, pair.chosen, pair.rejected) for pair in kept.pairs),
@@ -123,7 +123,7 @@ def _requirements(
     kept: Usable,
     rounds: RoundSettings,
     reward: RewardSettings,
-    agreement: Agreement,
+    agreement: PairAgreement,
     report: dict[str, Any] | None,
     seed: int,
 ) -> dict[str, tuple[Requirement, ...]]:

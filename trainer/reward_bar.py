@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from feedback_store.statistics import wilson
-from trainer.agreement import Agreement, consensus
 from trainer.job import PairRow
 from trainer.method_settings import RewardSettings
+from trainer.pair_agreement import PairAgreement, consensus
 
 _BINS = 10
 _COLDEST, _HOTTEST = 0.05, 20.0
@@ -41,7 +41,7 @@ class Condition:
 def judge(
     margins: Sequence[float],
     rows: Sequence[PairRow],
-    agreement: Agreement,
+    agreement: PairAgreement,
     settings: RewardSettings,
     *,
     every_vote: Sequence[PairRow] = (),

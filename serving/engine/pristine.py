@@ -4,15 +4,12 @@ Every merge starts from these and never from merged weights. Read one by one fro
 whole model with transformers for each merge took longer than the merge and held up replies under way.
 """
 
-import json
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 
 from serving.engine.base_model import load_model
-
-_INDEX_FILE = "model.safetensors.index.json"
 
 
 class PristineWeights:
@@ -42,9 +39,6 @@ class PristineWeights:
 
 def _files_of(directory: Path) -> dict[str, Path]:
     """Name of a tensor → the file that holds it."""
-    index = directory / _INDEX_FILE
-    if index.is_file():
-        return {name: directory / file for name, file in json.loads(index.read_text())["weight_map"].items()}
     found: dict[str, Path] = {}
     for file in sorted(directory.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:

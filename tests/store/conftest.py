@@ -1,9 +1,6 @@
 """A store to test against: on SQLite always, on PostgreSQL where the machine has a server's programs."""
 
-import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -13,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
+from benchmarks._postgres import postgres_programs, running_postgres
 from feedback_store import feedback, raters, replies, versions
 from feedback_store.records import Comparison, FeedbackAck, NewFeedback, Reply, Sampling
 from feedback_store.schema import metadata
@@ -23,44 +21,13 @@ BASE_MODEL = "tiny-base"
 PROMPT = ({"role": "user", "content": "What is a lighthouse for?"},)
 
 
-def postgres_programs() -> Path | None:
-    """The newest folder with a PostgreSQL server, Debian's or the one on the path."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    on_path = shutil.which("initdb")
-    if found:
-        return found[-1].parent
-    return Path(on_path).resolve().parent if on_path else None
-
-
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """A throw-away PostgreSQL on a socket in a folder of its own, run by an ordinary user; the URL of its databases."""
-    programs = postgres_programs()
-    if programs is None:
+    """The URL of the databases of a throw-away server."""
+    if postgres_programs() is None:
         pytest.skip("no PostgreSQL server's programs on this machine (Debian: apt-get install postgresql)")
-    # Short: a socket's path has at most 107 bytes. Not pytest's: an ordinary user may not enter root's folders.
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    user: dict[str, Any] = {}
-    if os.geteuid() == 0:  # the server refuses to run as root
-        user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
-        shutil.chown(folder, "nobody", "nogroup")
-
-    def run(program: str, *arguments: str | Path) -> None:
-        environment = {"PATH": os.defpath, "LC_ALL": "C"}
-        command = [programs / program, "-D", data, *arguments]
-        # Not captured through pipes: the server inherits them, and waiting for their end is waiting for its.
-        with (folder / "output").open("wb") as output:
-            subprocess.run(command, check=True, cwd=folder, env=environment, stdout=output, stderr=output, **user)
-
-    data = folder / "data"
-    run("initdb", "-U", "thumbwise", "-A", "trust", "-E", "UTF8", "--no-sync")
-    options = f"-c listen_addresses='' -k {folder} -c fsync=off -c autovacuum=off -c max_connections=60"
-    run("pg_ctl", "-w", "-l", folder / "log", "-o", options, "start")
-    try:
-        yield f"postgresql://thumbwise@/{{database}}?host={folder}"
-    finally:
-        run("pg_ctl", "-w", "-m", "immediate", "stop")
-        shutil.rmtree(folder)
+    with running_postgres() as server:
+        yield server
 
 
 DATABASE_NUMBERS = count(1)

@@ -8,10 +8,10 @@ import pytest
 from feedback_store.quarantines import begin_by_hand
 from tests.trainer.parts import EASY_ROUNDS, MakeHouse, fill_with_feedback
 from tests.trainer.test_reward_bar import rows
-from trainer.agreement import Agreement
 from trainer.feedback_rows import Correction, Pair, Vote
 from trainer.job_settings import label_smoothing
 from trainer.method_settings import RewardSettings
+from trainer.pair_agreement import PairAgreement
 from trainer.readiness import METHODS, judge_readiness, readiness
 from trainer.reward_bar import judge
 from trainer.selection import Usable
@@ -116,13 +116,13 @@ def test_ppo_asks_for_many_comparisons_and_then_for_what_the_last_reward_model_l
     found = judge_readiness(kept(pairs=1999), enough, "ppo")
     assert found.reason == "not ready for PPO: comparisons 1999 of 2000"
     assert judge_readiness(kept(pairs=2000), enough, "ppo").ready
-    weak = judge([0.1] * 140 + [-0.1] * 110, rows(250), Agreement(0.7, None, 0, assumed=True), RewardSettings())
+    weak = judge([0.1] * 140 + [-0.1] * 110, rows(250), PairAgreement(0.7, None, 0, assumed=True), RewardSettings())
     refused = judge_readiness(kept(pairs=2000), enough, "grpo", reward_report=weak)
     assert "reward model's accuracy 0.56 of 0.7346" in refused.reason
     assert len(refused.ask) == 30
     assert judge_readiness(kept(pairs=2000), enough, "reward", reward_report=weak).ready, "another may be trained"
     assert len(refused.as_dict()["ask"]) == 30
-    overconfident = judge([9.0] * 200 + [-9.0] * 50, rows(250), Agreement(0.7, None, 0), RewardSettings())
+    overconfident = judge([9.0] * 200 + [-9.0] * 50, rows(250), PairAgreement(0.7, None, 0), RewardSettings())
     refused = judge_readiness(kept(pairs=2000), enough, "ppo", reward_report=overconfident)
     assert "reward model's calibration error 0.2, wanted at most 0.08" in refused.reason
 

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trainer.parts import question, reply_text
-from trainer.agreement import Agreement, agreeing_share, ceiling, consensus, measured_agreement
 from trainer.job import PairRow
 from trainer.method_settings import RewardSettings
+from trainer.pair_agreement import PairAgreement, agreeing_share, ceiling, consensus, measured_agreement
 from trainer.reward_bar import best_temperature, calibration_error, judge, least_certain
 
-AGREED = Agreement(0.7, None, 0, assumed=True)
+AGREED = PairAgreement(0.7, None, 0, assumed=True)
 
 
 def rows(count: int) -> list[PairRow]:
@@ -50,7 +50,7 @@ def test_a_rater_counts_once_a_comparison_and_order_does_not_matter() -> None:
     found = measured_agreement(verdicts, at_least=1, assumed=0.7)
     assert (found.value, found.comparisons, found.assumed) == (1.0, 1, False)
     assert consensus(verdicts) == {("a", "b"): True}
-    assert measured_agreement(verdicts, at_least=2, assumed=0.7) == Agreement(0.7, None, 1, assumed=True)
+    assert measured_agreement(verdicts, at_least=2, assumed=0.7) == PairAgreement(0.7, None, 1, assumed=True)
     assert found.label_noise == 0
 
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.agreement import measured_agreement
 from trainer.drawing import Draw
 from trainer.events import Emit
 from trainer.feedback_rows import prompt_key
@@ -21,6 +20,7 @@ from trainer.methods.grpo import Grpo
 from trainer.methods.online import train_online
 from trainer.methods.ppo import Ppo
 from trainer.methods.reward_model import RewardModel, held_out_margins, train_reward_model
+from trainer.pair_agreement import measured_agreement
 from trainer.policies import Policies
 from trainer.reward_bar import judge
 from trainer.selection import held_out

@@ -22,7 +22,7 @@ Verdict = tuple[Hashable, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class PairAgreement:
     """`value`: the share of agreeing pairs of votes, in [0, 1], with its interval over comparisons; `comparisons`: how
     many were judged by two raters or more. `assumed`: too few were, and the value is a setting's."""
 
@@ -56,7 +56,7 @@ def by_comparison(verdicts: Iterable[Verdict]) -> dict[tuple[str, str], dict[Has
     return dict(found)
 
 
-def measured_agreement(verdicts: Iterable[Verdict], *, at_least: int, assumed: float, seed: int = 0) -> Agreement:
+def measured_agreement(verdicts: Iterable[Verdict], *, at_least: int, assumed: float, seed: int = 0) -> PairAgreement:
     """Measure the agreement of raters; `assumed` where fewer than `at_least` comparisons were judged twice."""
     shares = [
         share
@@ -64,9 +64,9 @@ def measured_agreement(verdicts: Iterable[Verdict], *, at_least: int, assumed: f
         if (share := agreeing_share(list(votes.values()))) is not None
     ]
     if len(shares) < at_least:
-        return Agreement(assumed, None, len(shares), assumed=True)
+        return PairAgreement(assumed, None, len(shares), assumed=True)
     value, low, high = bootstrap_mean(shares, seed=seed)
-    return Agreement(value, (low, high), len(shares))
+    return PairAgreement(value, (low, high), len(shares))
 
 
 def agreeing_share(votes: Sequence[bool]) -> float | None:
