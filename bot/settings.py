@@ -1,8 +1,20 @@
 """Settings of the bots: sections [telegram] and [discord] of thumbwise.toml. Tokens come from the environment alone."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _known_language(language: str) -> str:
+    from thumbwise.rating.texts import languages, texts_for  # reads the catalogues: not at every start
+
+    if texts_for(language).language == "en" and not language.lower().startswith("en"):
+        known = ", ".join(languages())
+        raise ValueError(f"notice_language is {language!r}, wanted one that the bots speak: {known}")
+    return language
+
+
+NoticeLanguage = Annotated[str, AfterValidator(_known_language)]
 
 
 class TelegramSettings(BaseModel):
@@ -16,6 +28,8 @@ class TelegramSettings(BaseModel):
     """Chats that are told when a round passes or fails and when a version goes live or is taken back."""
     notice_every_s: float = Field(default=30.0, ge=1, le=3600)
     """How often the server is asked for such news."""
+    notice_language: NoticeLanguage | None = None
+    """Language of such news, say "zh-Hans". None: the one that an operator's app was in when they last wrote."""
     compare_share: float = Field(default=0.1, ge=0, le=1)
     """Share of turns in private chats that show two replies to choose from. 0: never."""
     compare_style: Literal["messages", "card"] = "messages"
