@@ -16,6 +16,7 @@ import simcord
 from bot.discord.client import ThumbwiseBot
 from bot.discord.process import DiscordBot, built
 from bot.settings import DiscordSettings
+from feedback_store.feedback import recent_feedback
 from feedback_store.store import Store
 from feedback_store.versions import bootstrap
 from serving.api import ApiContext
@@ -152,6 +153,17 @@ def labels(message: Any) -> list[str]:
 
     look(message.components)
     return found
+
+
+def acts(site: Site) -> list[tuple[str, object]]:
+    """What was stored of people's acts, oldest first: the kind, and what it says."""
+    found = site.store.read(recent_feedback, 1000)
+    return [(one.act.kind, one.act.thumb or one.act.verdict or one.act.correction) for one in reversed(found)]
+
+
+def sent_edits(world: World) -> list[Any]:
+    """The edits of messages that the bot asked Discord for."""
+    return [one for one in world.env.http_requests if one.method == "PATCH" and "/messages/" in one.path]
 
 
 def agreed(site: Site, *people: Any, given: bool = True) -> None:

@@ -17,7 +17,7 @@ from thumbwise.rating.latest_edits import LatestEdits
 from thumbwise.rating.pairs import PairTexts
 from thumbwise.rating.privacy import PrivacyDesk
 from thumbwise.rating.replies import ReplyDesk
-from thumbwise.rating.texts import Texts, texts_for
+from thumbwise.rating.texts import Texts, language_of, texts_for
 
 AnyInteraction = discord.Interaction[Any]
 Mode = Literal["policy", "host"]
@@ -93,8 +93,9 @@ class Parts:
         return texts_for(language)
 
     def texts_of_author(self, message: discord.Message) -> Texts:
-        """Return the texts for whoever wrote a message: in the language they last used, else the server's."""
-        known = self.remembered.languages.get(message.author.id)
+        """Return the texts for whoever wrote a message: in the language they last used, else the one they write, else
+        the server's."""
+        known = self.remembered.languages.get(message.author.id) or language_of(message.content)
         return texts_for(known) if known else texts_of_server(message.guild)
 
 
