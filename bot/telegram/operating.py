@@ -14,9 +14,10 @@ from bot.notices import Notice, NoticeBoard
 from bot.operators import OperatorLanguages
 from bot.telegram.dispatch import AnyApplication
 from thumbwise.rating.buttons import Act, Button
+from thumbwise.rating.phrases import described
 from thumbwise.rating.texts import Texts, languages, texts_for
 from thumbwise.telegram import TelegramRating
-from thumbwise.telegram.commands import described
+from thumbwise.telegram.commands import MENU
 from thumbwise.telegram.parts import texts_of
 from thumbwise.telegram.showing import Stage
 from thumbwise.telegram.work import work_of
@@ -86,6 +87,7 @@ async def set_menus(bot: Bot) -> None:
     try:
         for language in languages():
             code = None if language == "en" else MENU_LANGUAGES.get(language, language.partition("_")[0])
-            await bot.set_my_commands(described(texts_for(language)), language_code=code)
+            about = described(texts_for(language))
+            await bot.set_my_commands([(name, about[name]) for name in MENU], language_code=code)
     except TelegramError as error:
         log.warning("the menu of commands was not set cause=%s", type(error).__name__)

@@ -27,8 +27,9 @@ from bot.settings import TelegramSettings
 from bot.telegram.dispatch import AnyApplication, Dispatcher
 from bot.telegram.inbox import Inbox
 from bot.telegram.operating import add_admin_commands, note_languages, set_menus, tell_operators, watch
-from bot.telegram.polling import REVOKED, TokenRefused, poll
+from bot.telegram.polling import REVOKED, poll
 from bot.telegram.webhook import PATH, secret_of, webhook_app, webhook_server
+from bot.tokens import TokenRefused
 from feedback_store import bot_file
 from feedback_store.store import Store
 from thumbwise.client import AsyncThumbwise

@@ -1,0 +1,10 @@
+"""`await bot.load_extension("thumbwise.discord.host")`: the host answers, only the rating is ours."""
+
+from discord.ext import commands
+
+from thumbwise.discord.cog import DiscordRating, client_of_environment
+
+
+async def setup(bot: commands.Bot | commands.AutoShardedBot) -> None:
+    """Add the cog to a host's bot."""
+    await bot.add_cog(DiscordRating(bot, client_of_environment(), mode="host", close_client=True))
