@@ -1,11 +1,13 @@
 """What Discord's gateway and REST say, as discord.py reads it: users, a server, channels, messages."""
 
+import base64
 from datetime import UTC, datetime
 from typing import Any
 
 Json = dict[str, Any]
-BOT_ID = 7_001
-TOKEN = "NzAwMQ.canary.of-the-wire-tests-discord-token-0000"
+BOT_ID = 1_096_712_345_678_901_234
+TOKEN = base64.urlsafe_b64encode(str(BOT_ID).encode()).decode().rstrip("=") + ".Canary.token-of-discord-never-in-logs"
+"""As Discord makes them: the bot's number first."""
 GUILD_ID, CHANNEL_ID = (9 << 22) + 1, (9 << 22) + 2
 """A server's shard is its number without the lower 22 bits, modulo the number of shards."""
 EVERYTHING = str((1 << 47) - 1)
