@@ -74,8 +74,11 @@ class Gateway:
 
     def forget_sessions(self) -> None:
         """Let every RESUME be refused: the bot must IDENTIFY again, and what happened meanwhile is not told."""
-        with self.condition:
+
+        async def forget() -> None:
             self.sessions.clear()
+
+        self._do(forget)
 
     def emit(self, event: str, data: Json) -> None:
         """Tell every bot's connection whose shard it is of an event; one that is broken hears it after its RESUME."""
