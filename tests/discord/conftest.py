@@ -25,6 +25,7 @@ from tests.serving.conftest import serving_on_a_port
 from tests.web.parts import Site
 from tests.web.running import ADMIN_TOKEN, dashboard_parts
 from tests.web.scripted_engine import ScriptedEngine
+from thumbwise.discord import COG_NAME, DiscordRating
 
 TOKEN = base64.urlsafe_b64encode(b"1096712345678901234").decode().rstrip("=") + ".Canary.token-of-discord-never-in-logs"
 
@@ -63,6 +64,12 @@ class World:
     def bot(self) -> ThumbwiseBot:
         bot: Any = self.env.bot
         return bot
+
+    @property
+    def rating(self) -> DiscordRating:
+        """The cog of the bot that runs now."""
+        cog: Any = self.bot.get_cog(COG_NAME)
+        return cog
 
     def person(self, name: str, language: str = "en-US") -> Any:
         """A person who is a member of the server; `dm` sends, `user` is them outside it."""
