@@ -110,13 +110,16 @@ def play(site: Site, tmp_path: Path) -> Iterator[Play]:
     """Play a story in a world whose bot has these settings."""
 
     def run(story: Story, *, server_url: str | None = None, admin_token: str | None = ADMIN_TOKEN, **settings: object):
-        asyncio.run(_played(story, tmp_path / "bot", server_url or site.url, admin_token, settings))
+        asyncio.run(played(story, tmp_path / "bot", server_url or site.url, admin_token, settings))
 
     yield run
     site.engine.gate.set()
 
 
-async def _played(story: Story, folder: Path, url: str, admin_token: str | None, settings: dict[str, object]) -> None:
+async def played(
+    story: Story, folder: Path, url: str, admin_token: str | None, settings: dict[str, object], limit_s: float = 60.0
+) -> None:
+    """Play a story in a world whose bot keeps its file in `folder` and speaks to the server at `url`."""
     parts = AsyncExitStack()
     given = {"compare_share": 0.0, "shard_count": 1, "edit_every_s": 1, **settings}
     trains = bool(given.pop("trains_on_text", False))
