@@ -56,7 +56,8 @@ async def main(mode: str) -> None:
         assert {command.name for command in host.tree.get_commands()} == (
             {"ping"} if mode == "host" else {"ping", "new", "privacy", "consent", "export", "forget", "regenerate"}
         )
-        assert not [one for one in env.http_requests if one.method == "PUT" and "commands" in one.path]
+        told = [one.path for one in env.http_requests if one.method == "PUT" and "/commands" in one.path]
+        assert not told, told
     await host.unload_extension("thumbwise.discord.host" if mode == "host" else "thumbwise.discord")
     assert host.get_cog("Thumbwise") is None
 
