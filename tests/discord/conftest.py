@@ -147,7 +147,7 @@ def speak_languages(world: World) -> None:
             payload["locale"] = world.languages.get(int(user["id"]), "en-US")
         return emit(event, payload, *args, **kwargs)
 
-    world.env.backend.emit = with_language  # type: ignore[method-assign]
+    world.env.backend.emit = with_language
 
 
 def labels(message: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -93,7 +94,7 @@ def test_a_vote_given_while_the_server_is_away_counts_when_it_is_back(
         await anna.send_dm("hello")
         write, away = site.store.write_async, iter(range(2))
 
-        async def flaky(*args: object, **kwargs: object) -> object:
+        async def flaky(*args: Any, **kwargs: Any) -> object:
             if next(away, None) is not None:
                 raise StoreUnavailable("away")
             return await write(*args, **kwargs)
@@ -215,19 +216,19 @@ def test_a_crowd_on_one_message_is_one_vote_each_and_few_edits(play: Play, site:
     play(story)
 
 
-def press(world: World, person: object, message: object, data: str) -> None:
+def press(world: World, person: Any, message: Any, data: str) -> None:
     """Press a button without waiting for what comes of it."""
     from simcord import interactions
     from simcord.backend import serializers
     from simcord.enums import InteractionType
 
-    backend, stored = world.env.backend, world.env.backend.get_message(world.channel.id, message.id)  # type: ignore[attr-defined]
+    backend, stored = world.env.backend, world.env.backend.get_message(world.channel.id, message.id)
     _, payload = interactions.base_payload(
         backend,
         type=InteractionType.MESSAGE_COMPONENT,
         channel_id=world.channel.id,
         guild_id=world.guild.id,
-        user_id=person.id,  # type: ignore[attr-defined]
+        user_id=person.id,
         data={"custom_id": data, "component_type": 2},
     )
     payload["message"] = dict(serializers.message_payload(backend, stored))

@@ -2,7 +2,8 @@
 
 from discord.ext import commands
 
-from thumbwise.discord.cog import COG_NAME, DiscordRating, client_of_environment
+from thumbwise.discord.cog import DiscordRating, client_of_environment
+from thumbwise.discord.keyboards import COG_NAME
 
 
 async def setup(bot: commands.Bot | commands.AutoShardedBot) -> None:
