@@ -24,7 +24,7 @@ class ThumbwiseBot(commands.AutoShardedBot):
             member_cache_flags=discord.MemberCacheFlags.none(),
             chunk_guilds_at_startup=False,
             shard_count=settings.shard_count,
-            shard_ids=list(settings.shard_ids) or None,
+            **({"shard_ids": list(settings.shard_ids)} if settings.shard_ids else {}),
         )
         self._cogs = cogs
 

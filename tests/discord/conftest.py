@@ -25,6 +25,7 @@ from tests.serving.conftest import serving_on_a_port
 from tests.web.parts import Site
 from tests.web.running import ADMIN_TOKEN, dashboard_parts
 from tests.web.scripted_engine import ScriptedEngine
+from thumbwise.discord import COG_NAME, DiscordRating
 
 TOKEN = base64.urlsafe_b64encode(b"1096712345678901234").decode().rstrip("=") + ".Canary.token-of-discord-never-in-logs"
 
@@ -63,6 +64,12 @@ class World:
     def bot(self) -> ThumbwiseBot:
         bot: Any = self.env.bot
         return bot
+
+    @property
+    def rating(self) -> DiscordRating:
+        """The cog of the bot that runs now."""
+        cog: Any = self.bot.get_cog(COG_NAME)
+        return cog
 
     def person(self, name: str, language: str = "en-US") -> Any:
         """A person who is a member of the server; `dm` sends, `user` is them outside it."""
@@ -103,13 +110,16 @@ def play(site: Site, tmp_path: Path) -> Iterator[Play]:
     """Play a story in a world whose bot has these settings."""
 
     def run(story: Story, *, server_url: str | None = None, admin_token: str | None = ADMIN_TOKEN, **settings: object):
-        asyncio.run(_played(story, tmp_path / "bot", server_url or site.url, admin_token, settings))
+        asyncio.run(played(story, tmp_path / "bot", server_url or site.url, admin_token, settings))
 
     yield run
     site.engine.gate.set()
 
 
-async def _played(story: Story, folder: Path, url: str, admin_token: str | None, settings: dict[str, object]) -> None:
+async def played(
+    story: Story, folder: Path, url: str, admin_token: str | None, settings: dict[str, object], limit_s: float = 60.0
+) -> None:
+    """Play a story in a world whose bot keeps its file in `folder` and speaks to the server at `url`."""
     parts = AsyncExitStack()
     given = {"compare_share": 0.0, "shard_count": 1, "edit_every_s": 1, **settings}
     trains = bool(given.pop("trains_on_text", False))
@@ -137,7 +147,7 @@ def speak_languages(world: World) -> None:
             payload["locale"] = world.languages.get(int(user["id"]), "en-US")
         return emit(event, payload, *args, **kwargs)
 
-    world.env.backend.emit = with_language  # type: ignore[method-assign]
+    world.env.backend.emit = with_language
 
 
 def labels(message: Any) -> list[str]:

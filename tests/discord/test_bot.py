@@ -10,6 +10,7 @@ from feedback_store.raters import rater_id_of
 from feedback_store.replies import recent_replies
 from tests.discord.conftest import Play, World, acts, agreed, labels, sent_edits
 from tests.web.parts import Site
+from thumbwise.discord.showing import stage_of_message
 
 RATING = ["👍", "👎", "🔄 Again", "✏️ Better answer"]
 
@@ -96,7 +97,7 @@ def test_a_better_answer_needs_consent(play: Play, site: Site) -> None:
         refused = await anna.user.click(world.dm(anna)[0], label="✏️ Better answer")
         assert refused.modal is None and refused.ephemeral and "/consent" in refused.response.content
         asked = await anna.user.slash("consent")
-        await anna.user.click(asked.followups[0], label="Yes, learn from my chats")
+        await anna.user.click(asked.response, label="Yes, learn from my chats")
         form = await anna.user.click(world.dm(anna)[0], label="✏️ Better answer")
         agreed(site, anna, given=False)  # changed their mind elsewhere while the form was open
         sent = await anna.user.submit_modal(form, {"answer": "mine"})
@@ -119,7 +120,7 @@ def test_in_a_server_it_answers_who_names_it_counts_everybodys_votes_and_shows_e
         assert reply.content == "for @somebody in #channel" and labels(reply) == RATING
         assert reply.reference is not None and not reply.mentions
         first = await ben.click(reply, label="👍")
-        await anna.click(reply, label="👍")
+        await anna.click(world.said()[0], label="👍 1")
         await world.until(lambda: "👍 2" in labels(world.said()[0]), "the count")
         (own,) = first.followups
         assert own.ephemeral and labels(own) == ["✅ 👍", "👎", "💬 Why?"]
@@ -198,7 +199,7 @@ def test_the_latest_reply_is_drawn_again_by_button_and_by_command_and_an_older_o
         anna = world.person("anna")
         agreed(site, anna)
         nothing = await anna.user.slash("regenerate")
-        assert "no answer" in nothing.followups[0].content
+        assert "no answer" in nothing.response.content
         await anna.send_dm("hello")
         first = world.dm(anna)[-1]
         again = await anna.user.click(first, label="🔄 Again")
@@ -206,8 +207,8 @@ def test_the_latest_reply_is_drawn_again_by_button_and_by_command_and_an_older_o
         late = await anna.user.click(first, label="🔄 Again")
         assert late.followups[0].ephemeral and "latest answer" in late.followups[0].content
         command = await anna.user.slash("regenerate")
-        assert command.followups[0].content == "This is reply 3 after 1 messages."
-        await anna.user.click(command.followups[0], label="👍")
+        assert command.response.content == "This is reply 3 after 1 messages."
+        await anna.user.click(command.response, label="👍")
         assert acts(site) == [("thumb", "up")]
         await anna.send_dm("go on")
         assert world.dm(anna)[-1].content == "This is reply 4 after 3 messages."
@@ -234,11 +235,11 @@ def test_consent_is_asked_once_off_by_default_given_revoked_and_in_the_persons_l
         await mei.send_dm("now")
         assert site.store.read(recent_replies, 1)[0].text is not None
         again = await mei.user.slash("consent")
-        await mei.user.click(again.followups[0], label="不同意")
+        await mei.user.click(again.response, label="不同意")
         await mei.send_dm("later")
         assert site.store.read(recent_replies, 1)[0].text is None
         told = await mei.user.slash("privacy")
-        assert "哈希" in told.followups[0].content and "不会用于训练" in told.followups[0].content
+        assert "哈希" in told.response.content and "不会用于训练" in told.response.content
 
     play(story)
 
@@ -250,11 +251,11 @@ def test_a_person_gets_what_is_kept_of_them_and_may_have_it_erased(play: Play, s
         await anna.send(world.channel, f"<@{world.bot.user.id}> echo: a word to be forgotten")
         await anna.click(world.said()[0], label="👍")
         exported = await anna.slash(world.channel, "export")
-        (file,) = exported.followups[0].attachments
-        assert exported.followups[0].ephemeral and file.filename == "thumbwise-export.json"
+        (file,) = exported.response.attachments
+        assert exported.response.ephemeral and file.filename == "thumbwise-export.json"
         asked = await anna.slash(world.channel, "forget")
         assert site.store.read(recent_feedback, 10)
-        done = await anna.click(asked.followups[0], label="Erase everything")
+        done = await anna.click(asked.response, label="Erase everything")
         assert done.acknowledged
         await world.until(lambda: site.store.read(recent_feedback, 10) == [], "the erasure")
         assert site.store.read(recent_replies, 1)[0].text is None
@@ -265,32 +266,39 @@ def test_a_person_gets_what_is_kept_of_them_and_may_have_it_erased(play: Play, s
     play(story)
 
 
-def test_a_reply_grows_by_edits_within_its_budget(play: Play, site: Site) -> None:
+def test_a_reply_grows_by_edits_within_its_budget_and_ends_whole_even_if_it_is_cut_off_while_shown(
+    play: Play, site: Site
+) -> None:
     async def story(world: World) -> None:
         anna = world.person("anna")
         agreed(site, anna, given=False)
-        site.engine.gate.clear()
+        asked = await anna.send_dm("hello")
+        parts = world.rating.parts
+        stage = stage_of_message(parts, asked)
+        for text in ("one", "one two", "one two three", "one two three four"):
+            await stage.show(text)
+        assert world.dm(anna)[-1].content == "one two three …" and len(sent_edits(world)) == 2
+        await stage.reply("one two three four five", "0199a6b2c3d-5f1e")
+        assert world.dm(anna)[-1].content == "one two three four five" and labels(world.dm(anna)[-1]) == RATING
+        assert len(world.dm(anna)) == 2
+        again = stage_of_message(parts, asked)
+        growing = asyncio.create_task(again.show("cut"))
+        await asyncio.sleep(0)
+        growing.cancel()
+        await again.reply("cut off", None)
+        assert [said.content for said in world.dm(anna)[2:]] == ["cut off"]
+        await again.show("x" * 3000)
+        await again.show("y" * 3000)
+        assert world.dm(anna)[-1].content.startswith("x" * 1900) and len(world.dm(anna)[-1].content) <= 2000
 
-        async def open_gate() -> None:
-            while not [one for one in world.env.http_requests if "one …" in str(one.json)]:
-                await asyncio.sleep(0.02)
-            site.engine.gate.set()
-
-        opening = asyncio.create_task(open_gate())
-        await anna.send_dm("echo: one two three")
-        await opening
-        (reply,) = world.dm(anna)
-        assert reply.content == "one two three" and labels(reply) == RATING
-        assert len(sent_edits(world)) == 1
-
-    play(story)
+    play(story, most_edits=3)
 
 
 def test_a_long_reply_is_parted_and_its_buttons_are_below_the_last_part(play: Play, site: Site) -> None:
     async def story(world: World) -> None:
         anna = world.person("anna")
         agreed(site, anna, given=False)
-        await anna.send_dm("echo: " + "word👍 " * 600)
+        await anna.send_dm("echo: " + "word👍 " * 330)
         parts = world.dm(anna)
         assert len(parts) > 1 and all(len(part.content.encode("utf-16-le")) // 2 <= 2000 for part in parts)
         assert [labels(part) for part in parts] == [[]] * (len(parts) - 1) + [RATING]

@@ -20,7 +20,8 @@ was defined here would exist twice.
 
 from discord.ext import commands
 
-from thumbwise.discord.cog import COG_NAME, DiscordRating, client_of_environment
+from thumbwise.discord.cog import DiscordRating, client_of_environment
+from thumbwise.discord.keyboards import COG_NAME
 from thumbwise.discord.parts import INTENTS, Options
 
 __all__ = ["COG_NAME", "INTENTS", "DiscordRating", "Options", "setup"]
