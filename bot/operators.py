@@ -25,11 +25,11 @@ class OperatorLanguages:
             return
         await self._file.write_async(bot_file.set_note, self._note(chat), language[:32])
 
-    async def texts(self, chat: int) -> Texts:
-        """Return the texts for a chat; English where nobody has said anything yet."""
+    async def texts(self, chat: int, otherwise: str | None = None) -> Texts:
+        """Return the texts for a chat; in the language `otherwise`, or English, where nobody has said anything yet."""
         if self._setting is not None:
             return texts_for(self._setting)
-        return texts_for(await self._file.write_async(bot_file.note_of, self._note(chat)))
+        return texts_for(await self._file.write_async(bot_file.note_of, self._note(chat)) or otherwise)
 
     def _note(self, chat: int) -> str:
         return f"language {self._mark(chat)}"

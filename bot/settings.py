@@ -63,6 +63,9 @@ class DiscordSettings(BaseModel):
     """People who are told the same by direct message."""
     notice_every_s: float = Field(default=30.0, ge=1, le=3600)
     """How often the server is asked for such news."""
+    notice_language: NoticeLanguage | None = None
+    """Language of such news, say "zh-Hans". None: of a channel the one of its server, of a person the one that their
+    app was in when they last used a command of operators."""
     compare_share: float = Field(default=0.1, ge=0, le=1)
     """Share of turns in direct messages that show two replies to choose from. 0: never."""
     compare_style: Literal["card", "messages"] = "card"

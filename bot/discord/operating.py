@@ -14,6 +14,7 @@ from bot.admin import AdminDesk
 from bot.discord.client import ThumbwiseBot
 from bot.discord.translating import every_language, operators_commands
 from bot.notices import Notice, NoticeBoard
+from bot.operators import OperatorLanguages
 from feedback_store import bot_file
 from feedback_store.store import Store
 from thumbwise.discord import DiscordRating
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 AnyCommand = app_commands.Command[Any, ..., Any] | app_commands.Group
 
 
-def add_admin_commands(rating: DiscordRating, desk: AdminDesk) -> None:
+def add_admin_commands(rating: DiscordRating, desk: AdminDesk, speaking: OperatorLanguages) -> None:
     """Add /align, /versions, /promote and /rollback, and the presses that confirm them.
 
     Discord shows them to whoever may manage a server, which hides them and allows nothing: the desk asks for the id.
@@ -39,6 +40,8 @@ def add_admin_commands(rating: DiscordRating, desk: AdminDesk) -> None:
     async def answer(interaction: AnyInteraction, command: str, words: Sequence[str]) -> None:
         await harmless(interaction.response.defer(thinking=True, ephemeral=True))
         parts = rating.parts
+        if desk.allows(interaction.user.id):
+            await speaking.saw(interaction.user.id, str(interaction.locale))
         card = await desk.command(parts.texts_of(interaction), interaction.user.id, command, words)
         await whisper(interaction, card.text, view_of(card, parts.signer, channel_of(interaction)))
 
@@ -86,12 +89,21 @@ def _commands(answer: Any) -> list[AnyCommand]:
     return [align, versions, promote, rollback]
 
 
-async def tell_operators(bot: ThumbwiseBot, notice: Notice, channels: Sequence[int], users: Sequence[int]) -> None:
+async def tell_operators(
+    bot: ThumbwiseBot,
+    notice: Notice,
+    channels: Sequence[int],
+    users: Sequence[int],
+    speaking: OperatorLanguages,
+) -> None:
     """Send a notice to the operators. One that cannot be reached keeps nobody else from hearing it."""
-    text = notice.say(texts_for("en"))
     for channel in channels:
+        known = bot.get_channel(channel)
+        guild = known.guild if isinstance(known, discord.abc.GuildChannel | discord.Thread) else None
+        text = notice.say(await speaking.texts(channel, None if guild is None else str(guild.preferred_locale)))
         await _tell(bot.get_partial_messageable(channel), text, f"channel={channel}")
     for user in users:
+        text = notice.say(await speaking.texts(user))
         try:
             where = await bot.create_dm(discord.Object(user))
         except FAILURES as error:

@@ -19,6 +19,7 @@ from bot.book import FileBook
 from bot.discord.client import ThumbwiseBot, options_of
 from bot.discord.operating import add_admin_commands, sync_commands, tell_operators, watch
 from bot.notices import Notice, NoticeBoard
+from bot.operators import OperatorLanguages
 from bot.settings import DiscordSettings
 from bot.tokens import TokenRefused
 from feedback_store import bot_file
@@ -93,9 +94,11 @@ async def built(bot: DiscordBot) -> AsyncIterator[ThumbwiseBot]:
             options = options_of(bot.settings, trains_on_text=bot.trains_on_text)
             rating = DiscordRating(running, client, options=options, book=FileBook(file))
             await running.add_cog(rating)
+            speaking = OperatorLanguages(file, rating.parts.marks.person, bot.settings.notice_language)
             if bot.settings.admin_ids:
-                add_admin_commands(rating, AdminDesk(client, "discord", frozenset(bot.settings.admin_ids)))
-            tasks.extend(asyncio.create_task(work) for work in _background(bot, running, client, file))
+                desk = AdminDesk(client, "discord", frozenset(bot.settings.admin_ids))
+                add_admin_commands(rating, desk, speaking)
+            tasks.extend(asyncio.create_task(work) for work in _background(bot, running, client, file, speaking))
             log.info("discord bot is up bot=%d shards=%s", rating.parts.bot_id, running.shard_count)
 
         try:
@@ -145,7 +148,9 @@ def _client(bot: DiscordBot) -> AsyncThumbwise:
     return AsyncThumbwise(bot.server_url, bot.admin_token, http=http, retries=Retries(2))
 
 
-def _background(bot: DiscordBot, running: ThumbwiseBot, client: AsyncThumbwise, file: Store) -> list[Any]:
+def _background(
+    bot: DiscordBot, running: ThumbwiseBot, client: AsyncThumbwise, file: Store, speaking: OperatorLanguages
+) -> list[Any]:
     """What runs beside the events."""
     settings = bot.settings
 
@@ -155,7 +160,7 @@ def _background(bot: DiscordBot, running: ThumbwiseBot, client: AsyncThumbwise, 
             await asyncio.sleep(TIDY_EVERY_S)
 
     async def tell(notice: Notice) -> None:
-        await tell_operators(running, notice, settings.operator_channels, settings.operator_users)
+        await tell_operators(running, notice, settings.operator_channels, settings.operator_users, speaking)
 
     work: list[Any] = [tidy()]
     if settings.sync_commands:

@@ -21,6 +21,7 @@ from feedback_store.store import Store
 from feedback_store.versions import bootstrap
 from serving.api import ApiContext
 from serving.settings import ServingSettings
+from tests.canaries import said, searched_logs
 from tests.serving.conftest import serving_on_a_port
 from tests.web.parts import Site
 from tests.web.running import ADMIN_TOKEN, dashboard_parts
@@ -28,6 +29,14 @@ from tests.web.scripted_engine import ScriptedEngine
 from thumbwise.discord import COG_NAME, DiscordRating
 
 TOKEN = base64.urlsafe_b64encode(b"1096712345678901234").decode().rstrip("=") + ".Canary.token-of-discord-never-in-logs"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _searched_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail a module's last test if a token, or what somebody wrote, stands in any log of the module."""
+    secrets = (TOKEN, TOKEN.rpartition(".")[2], ADMIN_TOKEN)
+    with searched_logs(tmp_path_factory.mktemp("logs"), tmp_path_factory.getbasetemp(), secrets):
+        yield
 
 
 @pytest.fixture
@@ -138,10 +147,13 @@ async def played(
 
 
 def speak_languages(world: World) -> None:
-    """Let people's interactions carry their own language: the simulation gives everybody's as English."""
+    """Let people's interactions carry their own language: the simulation gives everybody's as English. What they write
+    must stand in no log."""
     emit = world.env.backend.emit
 
     def with_language(event: str, payload: Any, *args: Any, **kwargs: Any) -> Any:
+        if event == "MESSAGE_CREATE" and not payload["author"].get("bot"):
+            said(payload["content"])
         if event == "INTERACTION_CREATE":
             user = payload.get("user") or payload["member"]["user"]
             payload["locale"] = world.languages.get(int(user["id"]), "en-US")

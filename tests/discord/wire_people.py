@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from tests.canaries import said
 from tests.discord.wire import Asked, Wire
 from tests.discord.wire_payloads import (
     BOT,
@@ -39,6 +40,7 @@ class Person:
 
     def says(self, text: str) -> Json:
         """Write a message. In a server the bot is told its text only where it is named."""
+        said(text)
         named = f"<@{BOT_ID}>" in text
         values: Json = {"mentions": [BOT] if named else []}
         if place := self._place:
