@@ -1,4 +1,4 @@
-"""Every example of docs/discord.md as it stands: a host's own program, over the wire, without the server's libraries."""
+"""Every example of docs/discord.md as it stands: a host's program over the wire, without the server's libraries."""
 
 import re
 import subprocess
