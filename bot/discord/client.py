@@ -15,6 +15,7 @@ class ThumbwiseBot(commands.AutoShardedBot):
 
     def __init__(self, settings: DiscordSettings, cogs: Any) -> None:
         """Prepare. `cogs` is awaited with this bot once Discord has told who it is, and adds what it consists of."""
+        discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False  # it never speaks
         super().__init__(
             command_prefix=commands.when_mentioned,
             help_command=None,
