@@ -135,7 +135,7 @@ async def _connected(running: ThumbwiseBot, token: str) -> None:
             raise TokenRefused(REVOKED) from error
         except FAILURES as error:
             log.warning("discord cannot be reached cause=%s", type(error).__name__)
-        await running.http.close()
+        await running.forget_connections()
         await asyncio.sleep(pause_s)
         pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
     await running.connect(reconnect=True)

@@ -256,7 +256,7 @@ def test_a_person_gets_what_is_kept_of_them_and_may_have_it_erased(play: Play, s
         asked = await anna.slash(world.channel, "forget")
         assert site.store.read(recent_feedback, 10)
         done = await anna.click(asked.response, label="Erase everything")
-        assert done.acknowledged
+        assert done.acknowledged and "Erased: 1 answers and 1 ratings" in asked.response.content
         await world.until(lambda: site.store.read(recent_feedback, 10) == [], "the erasure")
         assert site.store.read(recent_replies, 1)[0].text is None
         query = {"rater": str(anna.id), "channel": "discord"}

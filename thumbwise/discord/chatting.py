@@ -93,7 +93,8 @@ class Chatting:
                 return drawn
 
             try:
-                drawn = await patiently(draw)
+                async with stage.typing():
+                    drawn = await patiently(draw)
             except ThumbwiseError as error:
                 await stage.say(trouble(stage.texts, error))
                 return True

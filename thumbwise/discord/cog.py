@@ -114,7 +114,7 @@ class DiscordRating(commands.Cog, name=COG_NAME):
     @commands.Cog.listener()
     async def on_message(self, message: discord.Message) -> None:
         """Answer messages that are meant for the bot."""
-        if self._options.mode == "policy":
+        if self._options.mode == "policy" and not await self._is_hosts_command(message):
             await self.chatting.on_message(message)
 
     @commands.Cog.listener()
@@ -134,6 +134,10 @@ class DiscordRating(commands.Cog, name=COG_NAME):
     async def on_raw_reaction_remove(self, event: discord.RawReactionActionEvent) -> None:
         """Take a vote back with its reaction."""
         await self._reactions.on_reaction(event, added=False)
+
+    async def _is_hosts_command(self, message: discord.Message) -> bool:
+        """Whether a message is a text command of the host's, which answers it."""
+        return bool(self.bot.all_commands) and (await self.bot.get_context(message)).valid
 
     def _stage(self, asked: Asked) -> Stage:
         if isinstance(asked, discord.Interaction):

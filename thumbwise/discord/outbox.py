@@ -27,7 +27,7 @@ async def harmless(sending: Awaitable[T]) -> T | None:
     """Await what may be about nothing: a message that is gone, a channel that shut us out, an interaction too old."""
     try:
         return await sending
-    except FAILURES as error:
+    except (*FAILURES, discord.InteractionResponded) as error:  # the last: a host that answers every interaction itself
         log.info("discord refused code=%s cause=%s", getattr(error, "code", None), type(error).__name__)
         return None
 

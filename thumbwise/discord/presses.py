@@ -200,6 +200,7 @@ class Presses:
         except Forbidden:
             await replace(interaction, phrases.not_allowed_here(texts))
             return
+        self._parts.remembered.languages.pop(interaction.user.id, None)
         await replace(interaction, phrases.erased(texts, erasure))
 
     async def _ask_consent_once(self, interaction: AnyInteraction, texts: Texts) -> None:

@@ -195,6 +195,7 @@ def stage_of_interaction(parts: Parts, interaction: AnyInteraction) -> Stage:
         texts_of_server(interaction.guild),
         send,
         str(interaction.id),
+        show_typing=getattr(interaction.channel, "typing", None) if interaction.message is not None else None,
     )
 
 
