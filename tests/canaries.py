@@ -26,12 +26,15 @@ def said(text: str) -> None:
 
 
 @contextmanager
-def searched_logs(folder: Path, processes: Path, secrets: tuple[str, ...]) -> Iterator[None]:
-    """Keep what this process logs at DEBUG in a file in `folder`; search it, and every log below `processes`."""
+def searched_logs(folder: Path, processes: Path, told: tuple[str, ...], secrets: tuple[str, ...]) -> Iterator[None]:
+    """Keep what this process logs at DEBUG in a file in `folder`; search it, and every log below `processes`.
+
+    told: the secrets that the filter is told of, as the command tells it of them. secrets: further ones to search for.
+    """
     path = folder / "whole-run.log"
     root, handler = logging.getLogger(), logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    handler.addFilter(PrivateLogs(secrets))
+    handler.addFilter(PrivateLogs(told))
     former = root.level
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
@@ -44,7 +47,7 @@ def searched_logs(folder: Path, processes: Path, secrets: tuple[str, ...]) -> It
         root.setLevel(former)
         handler.close()
     assert BEGUN in path.read_text(encoding="utf-8"), "the log was not kept at DEBUG"
-    found = leaks([path, *processes.rglob("*.log")], secrets)
+    found = leaks([path, *processes.rglob("*.log")], (*told, *secrets))
     assert not found, f"tokens or texts of people in the logs: {found}"
 
 
