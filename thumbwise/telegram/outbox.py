@@ -24,6 +24,9 @@ Send = Callable[[], Awaitable[T]]
 GROUP_LIMIT, GROUP_WINDOW_S = 20, 60.0
 GROUP_ROOM = 12
 """Sends of a group's minute that edits on the way may use up; the rest is for what must arrive."""
+OPTIONAL_LIMIT, OPTIONAL_WINDOW_S = 20, 1.0
+"""Sends that may be left out, over all chats. Telegram takes about 30 a second of a bot, and fifty replies that grow at
+once would be a hundred: they would hold up the answers to presses here, and bring a 429 there."""
 MOST_TRIES = 6
 MOST_CHATS = 10_000
 LONGEST_WAIT_S = 300.0
@@ -44,6 +47,7 @@ class Outbox:
         self._clock = clock
         self._quiet_until: dict[int, float] = {}
         self._sent: OrderedDict[int, deque[float]] = OrderedDict()
+        self._optional: deque[float] = deque()
         self.floods = 0
         """How often Telegram said that it was too much."""
 
@@ -67,6 +71,11 @@ class Outbox:
         """Send what may be left out; None when it was."""
         if self._clock() < self._quiet_until.get(chat, 0.0) or self._used(chat) >= GROUP_ROOM:
             return None
+        while self._optional and self._optional[0] <= self._clock() - OPTIONAL_WINDOW_S:
+            self._optional.popleft()
+        if len(self._optional) >= OPTIONAL_LIMIT:
+            return None
+        self._optional.append(self._clock())
         self._count(chat)
         try:
             return await send()
