@@ -168,8 +168,9 @@ async def _drawn_for_a_reader(context: ApiContext, draw: Draw, request: Request)
 async def _events(context: ApiContext, draw: Draw, include_usage: bool, span: ChatSpan) -> AsyncIterator[bytes]:
     """Write the events of a stream and end its span, whatever becomes of it."""
     try:
-        async for data in _written(context, draw, include_usage, span):
-            yield data
+        with context.under_way.streaming(draw.completion_id):
+            async for data in _written(context, draw, include_usage, span):
+                yield data
     finally:
         span.end(draw, streamed=True)
 

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from feedback_store.settings import PrivacySettings, TrustSettings
 from feedback_store.store import Store
 from serving.api.metrics import ApiMetrics
+from serving.api.under_way import RepliesUnderWay
 from serving.canary import CanaryShare
 from serving.engine import Engine, PolicyRef, ReplicaState
 from serving.settings import PolicySettings, ServingSettings
@@ -55,6 +56,7 @@ class ApiContext:
     """False: the composer closes engine and store itself, after it has stopped what else uses them."""
     metrics: ApiMetrics = field(default_factory=ApiMetrics)
     telemetry: Telemetry = field(default_factory=Telemetry)
+    under_way: RepliesUnderWay = field(default_factory=RepliesUnderWay)
     started_at: float = field(default_factory=time.monotonic)
     stopping: bool = False
 

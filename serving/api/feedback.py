@@ -14,13 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from feedback_store.connection import Connection
+from feedback_store.errors import NotFound
 from feedback_store.feedback import add_feedback
 from feedback_store.raters import ensure_rater, get_rater, rater_id_of
 from feedback_store.records import FeedbackAck, FeedbackKind, NewFeedback, Thumb
 from feedback_store.settings import PrivacySettings
 from serving.api.bodies import NO_NUL, Channel, Identifier, RaterName, StrictBody, read_body
 from serving.api.consent_rule import may_keep_text
-from serving.api.context import context_of
+from serving.api.context import ApiContext, context_of
 from serving.api.errors import ApiError
 
 router = APIRouter(tags=["feedback"])
@@ -122,10 +123,12 @@ async def give_feedback(request: Request) -> Response:
         reason=body.reason,
         idempotency_key=idempotency_key(request),
     )
-    if act.reason is None and act.correction is None:
-        ack = await context.store.write_async(_add_act, act)
-    else:
-        ack = await context.store.write_async(_add_words, act, context.privacy)
+    try:
+        ack = await _stored(context, act)
+    except NotFound:
+        if not await context.under_way.settled(act.reply_id or act.comparison_id or ""):
+            raise
+        ack = await _stored(context, act)
     context.metrics.feedback.labels(kind).inc()
     if ack.duplicate:
         context.metrics.duplicate_feedback.inc()
@@ -143,6 +146,12 @@ def idempotency_key(request: Request) -> str | None:
         message = f"Idempotency-Key has {len(key)} characters, wanted 1 to 255 printable ASCII ones"
         raise ApiError(400, message, param="Idempotency-Key", code="bad_idempotency_key")
     return key
+
+
+async def _stored(context: ApiContext, act: NewFeedback) -> FeedbackAck:
+    if act.reason is None and act.correction is None:
+        return await context.store.write_async(_add_act, act)
+    return await context.store.write_async(_add_words, act, context.privacy)
 
 
 def _add_act(connection: Connection, act: NewFeedback) -> FeedbackAck:
