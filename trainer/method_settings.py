@@ -21,8 +21,9 @@ class RewardSettings(BaseModel):
     """The same for the scalar head."""
     epochs: float = Field(default=2.0, gt=0)
     """Passes over the comparisons."""
-    batch_size: int = Field(default=8, ge=1)
-    """Comparisons of one optimiser step, of about equal length."""
+    batch_size: int = Field(default=32, ge=1)
+    """Comparisons of one optimiser step, of about equal length. Those of one prompt are learnt together, so a step of few
+    comparisons is a step of one or two prompts."""
     weight_decay: float = Field(default=0.01, ge=0)
     """AdamW's, against learning comparisons by heart."""
     centre: float = Field(default=0.01, ge=0)
@@ -30,13 +31,14 @@ class RewardSettings(BaseModel):
     min_held_out: int = Field(default=200, ge=1)
     """Held-out comparisons that judge a reward model; fewer leave it below its bar."""
     min_share_of_ceiling: float = Field(default=0.9, ge=0, le=1)
-    """Its accuracy on held-out comparisons must be this part of the most that raters' agreement allows …"""
+    """Its accuracy on held-out comparisons must be this part of the most that raters' agreement allows, where too few
+    comparisons have three raters."""
     min_accuracy_bound: float = Field(default=0.6, ge=0, le=1)
-    """… with a lower bound (Wilson, 95 %) above this."""
+    """That accuracy's lower bound (Wilson, 95 %) must lie above this in any case."""
     min_consensus_accuracy: float = Field(default=0.85, ge=0, le=1)
     """Its accuracy where raters are of one mind: at least 3 votes, at least 80 % of them one way."""
     min_consensus_pairs: int = Field(default=20, ge=1)
-    """From this many such comparisons on, that accuracy is asked."""
+    """From this many such held-out comparisons on, that accuracy is asked instead of the part of the ceiling."""
     max_calibration_error: float = Field(default=0.08, ge=0, le=1)
     """Most by which its confidence may differ from its accuracy (expected calibration error, ten bins)."""
     assumed_agreement: float = Field(default=0.70, gt=0.5, le=1)
