@@ -22,8 +22,8 @@ class RewardSettings(BaseModel):
     epochs: float = Field(default=2.0, gt=0)
     """Passes over the comparisons."""
     batch_size: int = Field(default=32, ge=1)
-    """Comparisons of one optimiser step, of about equal length. Those of one prompt are learnt together, so a step of few
-    comparisons is a step of one or two prompts."""
+    """Comparisons of one optimiser step, of about equal length. Those of one prompt are learnt together, so a step of
+    few comparisons is a step of one or two prompts."""
     weight_decay: float = Field(default=0.01, ge=0)
     """AdamW's, against learning comparisons by heart."""
     centre: float = Field(default=0.01, ge=0)
@@ -105,6 +105,9 @@ class OnlineSettings(BaseModel):
     """The same after an iteration in which the style swung: the median length changed by more than a quarter."""
     missing_end_penalty: float = Field(default=1.0, ge=0)
     """Taken from the reward of a reply that did not end by itself (rewards have a standard deviation of about 1)."""
+    min_words: int = Field(default=3, ge=0)
+    """A reply of fewer words gets the lowest reward of its iteration: people saw too few of them for the reward model
+    to know better than that brevity is liked. 0: it gets what the model says."""
     kl_weight: float = Field(default=0.1, ge=0)
     """Weight of the divergence from the reference in the reward, at first …"""
     kl_target_nats: float = Field(default=2.0, gt=0)
@@ -113,7 +116,7 @@ class OnlineSettings(BaseModel):
     """How fast it is adapted; 0 keeps it."""
     max_step_kl_nats: float = Field(default=1.0, gt=0)
     """An iteration's learning ends when its replies have moved this far (a reply, in nats) from where it began."""
-    max_kl_nats: float = Field(default=3.0, gt=0)
+    max_kl_nats: float = Field(default=4.0, gt=0)
     """The training ends, and goes back to the iteration before, when drawn replies diverge this far from the
     reference."""
     gae_lambda: float = Field(default=0.95, ge=0, le=1)
