@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from trainer import trunk
+
 _CHUNK = 128
 """Tokens scored at a time: their logits (25 MB at 49,152 words in float32) stay near the processor's cache."""
 _SCALED = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
@@ -43,12 +45,10 @@ def fits(model: Any) -> bool:
 
 def scores(model: Any, *, labels: torch.Tensor, **inputs: Any) -> Scores:
     """Score the tokens of `labels` [rows, tokens] that are not −100, each given those before it."""
-    causal = model.get_base_model()
-    hidden = causal.base_model(**inputs).last_hidden_state[:, :-1]
     targets = labels[:, 1:]
     scored = targets != -100
     log_probs, entropy, mean_logits, is_top1 = _FrozenHead.apply(  # type: ignore[no-untyped-call]
-        hidden[scored], causal.get_output_embeddings().weight, targets[scored]
+        states_before(model, labels != -100, **inputs), weight_of(model), targets[scored]
     )
 
     def placed(values: torch.Tensor) -> torch.Tensor:
@@ -58,14 +58,28 @@ def scores(model: Any, *, labels: torch.Tensor, **inputs: Any) -> Scores:
     return Scores(placed(log_probs), placed(entropy), placed(mean_logits), placed(is_top1))
 
 
-@torch.no_grad()
-def log_probs(model: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, scored: torch.Tensor) -> Any:
-    """Return log p of the tokens where `scored` [rows, tokens] is true (never the first), in row order: float32."""
-    causal = model.get_base_model()
-    hidden = causal.base_model(
-        input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
-    ).last_hidden_state[:, :-1][scored[:, 1:]]
-    return of_states(hidden, causal.get_output_embeddings().weight, ids[scored])
+def weight_of(model: Any) -> torch.Tensor:
+    """The head's matrix [words, width]."""
+    weight: torch.Tensor = model.get_base_model().get_output_embeddings().weight
+    return weight
+
+
+def states_before(model: Any, scored: torch.Tensor, **inputs: Any) -> torch.Tensor:
+    """Return the hidden states from which the tokens where `scored` [rows, tokens] is true are predicted, as
+    `states_at` does. Never a row's first token."""
+    return states_at(model, torch.nn.functional.pad(scored[:, 1:], (0, 1)), **inputs)
+
+
+def states_at(model: Any, chosen: torch.Tensor, **inputs: Any) -> torch.Tensor:
+    """Return the last layer's normalised hidden states where `chosen` [rows, tokens] is true [tokens, width], in row
+    order. `inputs`: what the model is called with."""
+    ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
+    if trunk.fits(model, ids.shape[1]):
+        rows = [tuple(row[own].tolist()) for row, own in zip(ids, mask, strict=True)]
+        wanted = [torch.nonzero(row[own])[:, 0] for row, own in zip(chosen, mask, strict=True)]
+        return trunk.trunk_of(model).states(rows, wanted)
+    hidden: torch.Tensor = model.get_base_model().base_model(**inputs).last_hidden_state
+    return hidden[chosen]
 
 
 @torch.no_grad()
