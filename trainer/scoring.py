@@ -17,14 +17,16 @@ def token_logprobs(model: Any, sequences: Sequence[Encoded], batch: int = _ROW_B
     """Return for every sequence log p(token | before) of its completion's tokens: float32, nats, on the CPU.
 
     Rows are padded on the left so that completions end together and the head is computed for them alone. Positions are
-    given explicitly, so that padding changes nothing. Sorted inside, returned in the order given.
+    given explicitly, so that padding changes nothing. Sorted inside, returned in the order given. One that comes again
+    (a reply that several raters judged) is computed once.
     """
     model.eval()
-    found: list[torch.Tensor] = [torch.empty(0)] * len(sequences)
-    for places in scoring_batches(model, sequences, batch):
-        for place, logprobs in zip(places, _score(model, [sequences[place] for place in places]), strict=True):
-            found[place] = logprobs
-    return found
+    once = list(dict.fromkeys(sequences))
+    found: dict[Encoded, torch.Tensor] = {}
+    for places in scoring_batches(model, once, batch):
+        rows = [once[place] for place in places]
+        found |= zip(rows, _score(model, rows), strict=True)
+    return [found[sequence] for sequence in sequences]
 
 
 def scoring_batches(model: Any, sequences: Sequence[Encoded], most: int) -> list[list[int]]:
