@@ -78,8 +78,8 @@ class Case:
 class Bench:
     """The model, and everything drawn or trained, kept in a folder and found there again."""
 
-    def __init__(self, folder: Path, overrides: dict[str, dict[str, Any]]) -> None:
-        self.folder, self.overrides = folder, overrides
+    def __init__(self, folder: Path, overrides: dict[str, dict[str, Any]], *, gate: bool) -> None:
+        self.folder, self.overrides, self.gate = folder, overrides, gate
         self.model_dir = resolve_base_model(BUNDLED_MODEL, Path(os.environ.get("THUMBWISE_MODELS_DIR", ".models")))
         self.fingerprint = fingerprint(self.model_dir)
         self.encoder = Encoder(load_tokenizer(self.model_dir))
@@ -88,8 +88,12 @@ class Bench:
         """Train, gate and measure one case; return its figures. Those that are kept are read instead."""
         place = self.folder / case.name
         result = place / "result.json"
+        gated = self.gate and case.labels not in ("shuffled", "inverted")
         if result.exists():
             found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+            if gated and found["gate"] is None and found["adapter"] is not None:  # its process goes on at the gate
+                found["gate"] = _worker(place, core, gated=True)["gate"]
+                result.write_text(json.dumps(found, indent=1), encoding="utf-8")
             return found
         place.mkdir(parents=True, exist_ok=True)
         job = self._job(case, place)
@@ -97,7 +101,7 @@ class Bench:
         write_job(place, job, data.train, data.held_out, data.gate_prompts, data.rollout_prompts)
         if case.method == "grpo":
             self._take_reward_model(replace(case, method="ppo"), place)
-        training = _worker(place, core, gated=case.labels not in ("shuffled", "inverted"))
+        training = _worker(place, core, gated=gated)
         figures = {"case": case.name, "rows": len(data.train), "held_out": len(data.held_out), **training}
         if (sha256 := training["adapter"]) is not None:
             fresh = self._fresh(case.name, job, PolicyRef(2, sha256, Path(job.adapters_dir) / sha256), case.seed, core)
@@ -204,7 +208,7 @@ def _worker(place: Path, core: int | None, *, gated: bool) -> dict[str, Any]:
     began = time.monotonic()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
     found: dict[str, Any] = {"adapter": None, "ended": "", "metrics": {}, "gate": None, "train_s": None, "peak_mb": 0.0}
-    with (place / "log.txt").open("w") as log, (place / "curve.jsonl").open("w") as curve:
+    with (place / "log.txt").open("a") as log, (place / "curve.jsonl").open("a") as curve:
         process = subprocess.Popen(
             [sys.executable, "-m", "trainer.worker", str(place)],
             stdin=subprocess.PIPE,
@@ -317,6 +321,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--core", type=int, help="with one job: the core that it stays on")
     parser.add_argument("--keep", type=Path)
+    parser.add_argument(
+        "--no-gate", action="store_true", help="train and measure; a later run with --keep asks the gate"
+    )
     parser.add_argument("--set", nargs="*", default=[], metavar="section.key=value", help="settings to try; no table")
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
@@ -334,7 +341,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         keep = options.keep or Path(scratch)
         keep.mkdir(parents=True, exist_ok=True)
-        bench = Bench(keep, _overrides(options.set))
+        bench = Bench(keep, _overrides(options.set), gate=not options.no_gate)
         bench.prepare(sorted({case.seed for case in cases}))
         cores: SimpleQueue[int | None] = SimpleQueue()
         for place in range(options.jobs):
