@@ -145,6 +145,6 @@ class OnlineSettings(BaseModel):
     """Replies under 3 words, more of them than in the first iteration by this share: the reward is being hacked."""
     max_repeat_share: float = Field(default=0.05, ge=0, le=1)
     """The same for the share of four-word sequences that a reply repeats."""
-    max_length_fall: float = Field(default=0.75, gt=0, le=1)
-    """The same for a median length that has fallen by this share of the first iteration's, or grown to its
-    reciprocal."""
+    max_length_fall: float = Field(default=0.65, gt=0, le=1)
+    """The same for a median length that has fallen by this share of the first iteration's, or grown to its reciprocal:
+    a little before `gate.max_length_factor` would refuse the candidate."""
