@@ -240,3 +240,16 @@ def test_log_probabilities_do_not_depend_on_the_rows_beside(model: Any) -> None:
     for row, found in zip(rows, together, strict=True):
         trunk.trunk_of(model).forget([row.prompt_ids + row.completion_ids])
         torch.testing.assert_close(token_logprobs(model, [row])[0], found, rtol=0, atol=1e-6)
+
+
+def test_what_is_forgotten_makes_room(model: Any) -> None:
+    own = trunk.trunk_of(model)
+    own.keep_at_most = len(ROWS[0]) * 32 * 4  # of width 32 in float32
+    lowest = Count(model.get_base_model().model.layers[0])
+    for rows, computed in ((ROWS[:1], 11), (ROWS[1:2], 21), (ROWS[1:2], 31), (ROWS[:1], 31)):
+        own.lower(rows)
+        assert lowest.tokens == computed
+    own.forget(ROWS[:1])
+    for _ in range(2):
+        own.lower(ROWS[1:2])
+    assert lowest.tokens == 41
