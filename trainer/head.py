@@ -93,6 +93,36 @@ def of_states(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor)
     return found
 
 
+def divergence(policy: torch.Tensor, base: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return Σ_t KL(p_base ‖ p_policy) in nats over hidden states [T, width] of both; the gradient is the policy's."""
+    found: torch.Tensor = _Divergence.apply(policy, base, weight)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Divergence(torch.autograd.Function):
+    """∂/∂h of Σ_v p_base (log p_base − log p), p = softmax(W h), is (p − p_base)ᵀ W."""
+
+    @staticmethod
+    def forward(ctx: Any, policy: torch.Tensor, base: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros(())
+        differences = torch.empty(len(policy), weight.shape[0], dtype=weight.dtype)
+        for start in range(0, len(policy), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            own = (policy[part].to(weight.dtype) @ weight.T).float().log_softmax(-1)
+            other = (base[part].to(weight.dtype) @ weight.T).float().log_softmax(-1)
+            share = other.exp()
+            total += torch.linalg.vecdot(share, other.sub_(own)).sum()
+            differences[part] = own.exp_().sub_(share)
+        ctx.save_for_backward(weight, differences)
+        ctx.dtype = policy.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # type: ignore[override]
+        weight, differences = ctx.saved_tensors
+        return (gradient * (differences @ weight).float()).to(ctx.dtype), None, None
+
+
 class _FrozenHead(torch.autograd.Function):
     """hidden [T, D], weight [V, D], targets [T] → log p(target), entropy, mean logit, whether the target is likeliest.
 
@@ -104,19 +134,24 @@ class _FrozenHead(torch.autograd.Function):
         ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         tokens = hidden.shape[0]
-        probabilities = torch.empty(tokens, weight.shape[0], dtype=weight.dtype)
+        learns = ctx.needs_input_grad[0]
+        probabilities = torch.empty(tokens if learns else 0, weight.shape[0], dtype=weight.dtype)
         found, is_top1 = torch.empty(3, tokens), torch.empty(tokens, dtype=torch.bool)
         for start in range(0, tokens, _CHUNK):
             part = slice(start, start + _CHUNK)
             logits = (hidden[part].to(weight.dtype) @ weight.T).float()
             at_target = logits.gather(-1, targets[part, None]).squeeze(-1)
-            normaliser = logits.logsumexp(-1)
+            most = logits.amax(-1)
+            is_top1[part] = at_target >= most
             found[2, part] = logits.mean(-1)
-            is_top1[part] = at_target >= logits.amax(-1)
-            share = (logits - normaliser[:, None]).exp_()
-            found[0, part] = at_target - normaliser
-            found[1, part] = normaliser - torch.linalg.vecdot(share, logits)
-            probabilities[part] = share
+            at_target -= most
+            share = logits.sub_(most[:, None]).exp()
+            total = share.sum(-1)
+            log_sum = total.log()
+            found[0, part] = at_target - log_sum
+            found[1, part] = log_sum - torch.linalg.vecdot(share, logits).div_(total)
+            if learns:
+                torch.div(share, total[:, None], out=probabilities[part])
         ctx.save_for_backward(weight, targets, probabilities)
         ctx.dtype = hidden.dtype
         log_probs, entropy, mean_logits = found.unbind()

@@ -12,7 +12,10 @@ from serving.engine.base_model import load_model
 from tests.serving.shapes_made import OTHERS, SHAPES, build_shape
 from tests.trainer.parts import PEFT_NOISE
 from trainer import head, trunk
+from trainer.encoding import Encoded
+from trainer.methods.plain_text import plain_text_divergence
 from trainer.packing import Ids, Packed, pack, tree_attention
+from trainer.scoring import token_logprobs
 
 pytestmark = [pytest.mark.filterwarnings(noise) for noise in PEFT_NOISE]
 
@@ -196,3 +199,57 @@ def test_a_trunk_goes_with_its_model(tiny_model_dir: Path) -> None:
     del model
     gc.collect()
     assert len(trunk._trunks) < before
+
+
+def test_the_divergence_of_plain_text_and_its_gradient_are_exact(model: Any) -> None:
+    row = list(ROWS[0])
+    ids = torch.tensor([row])
+    with torch.no_grad(), model.disable_adapter():
+        base = model(input_ids=ids).logits[0].log_softmax(-1)
+    policy = model(input_ids=ids).logits[0].log_softmax(-1)
+    plain = torch.nn.functional.kl_div(policy, base, log_target=True, reduction="sum")
+    found = plain_text_divergence(model, [row], turn=3)
+    assert float(plain.detach()) > 0.1
+    torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-5)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    pairs = zip(torch.autograd.grad(found, trained), torch.autograd.grad(plain, trained), strict=True)
+    for mine, other in pairs:
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-5)
+
+
+def test_what_the_head_says_of_a_token_is_what_the_whole_row_of_logits_says(model: Any) -> None:
+    ids, mask = padded(ROWS[:3])
+    labels = ids.masked_fill((mask == 0) | (torch.arange(ids.shape[1]) < 4), -100)
+    scores = head.scores(model, labels=labels, input_ids=ids, attention_mask=mask, use_cache=False)
+    logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1]
+    scored, all_logprobs = labels[:, 1:] != -100, logits.log_softmax(-1)
+    wanted = {
+        "log_probs": all_logprobs.gather(-1, ids[:, 1:, None]).squeeze(-1),
+        "entropy": -(all_logprobs.exp() * all_logprobs).sum(-1),
+        "mean_logits": logits.mean(-1),
+    }
+    for name, values in wanted.items():
+        torch.testing.assert_close(getattr(scores, name), values.masked_fill(~scored, 0.0), rtol=0, atol=1e-5, msg=name)
+    assert torch.equal(scores.is_top1, (logits.argmax(-1) == ids[:, 1:]) & scored)
+
+
+def test_log_probabilities_do_not_depend_on_the_rows_beside(model: Any) -> None:
+    """So a reference that is computed ahead, in other batches, says what the training's own pass would."""
+    rows = [Encoded(row[:4], row[4:]) for row in ROWS[:3]]
+    together = token_logprobs(model, rows)
+    for row, found in zip(rows, together, strict=True):
+        trunk.trunk_of(model).forget([row.prompt_ids + row.completion_ids])
+        torch.testing.assert_close(token_logprobs(model, [row])[0], found, rtol=0, atol=1e-6)
+
+
+def test_what_is_forgotten_makes_room(model: Any) -> None:
+    own = trunk.trunk_of(model)
+    own.keep_at_most = len(ROWS[0]) * 32 * 4  # of width 32 in float32
+    lowest = Count(model.get_base_model().model.layers[0])
+    for rows, computed in ((ROWS[:1], 11), (ROWS[1:2], 21), (ROWS[1:2], 31), (ROWS[:1], 31)):
+        own.lower(rows)
+        assert lowest.tokens == computed
+    own.forget(ROWS[:1])
+    for _ in range(2):
+        own.lower(ROWS[1:2])
+    assert lowest.tokens == 41

@@ -33,18 +33,19 @@ from trainer.job import CHECKPOINTS_DIR, Job, PairRow, PromptRow
 from trainer.method_settings import OnlineSettings
 from trainer.methods.common import NothingToTrainOn, plain_rows
 from trainer.methods.forward import batch_of, logprobs
+from trainer.methods.plain_text import plain_text_divergence
 from trainer.methods.reward_model import RewardModel
 from trainer.methods.rollouts import Rollout, draw_rollout, k3
 from trainer.methods.steps import (
     Optimiser,
     finite,
     load_weights,
-    plain_text_divergence,
     stop_when_cancelled,
     trainable,
 )
 from trainer.policies import Policies
 from trainer.scoring import summed_logprobs
+from trainer.trunk import trunk_of
 
 _SMALLEST_SCALE = 1e-3
 _SWING = 0.25
@@ -130,6 +131,7 @@ def train_online(
         values = loop.look(rollout)
         if not loop.stopped_by:
             values |= loop.learn(rollout)
+        trunk_of(policies.model).forget(row.prompt_ids + row.completion_ids for row in rollout.sequences)
         emit("metric", step=loop.iteration, values=values)
         loop.save()
     return {
