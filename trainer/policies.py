@@ -19,6 +19,7 @@ from serving.settings import PolicySettings
 from trainer.encoding import Encoder
 from trainer.job import Job
 from trainer.settings import LoraSettings
+from trainer.trunk import trunk_of
 
 PolicyName = Literal["candidate", "live", "base"]
 
@@ -74,6 +75,7 @@ class Policies:
         if job.live_adapter_dir is not None:
             model.load_adapter(str(job.live_adapter_dir), adapter_name="live", is_trainable=False)
             model.set_adapter("default")
+        trunk_of(model).keep_at_most = job.training.activation_cache_mib << 20
         encoder = Encoder(tokenizer, job.system_prompt)
         return cls(
             model,

@@ -155,6 +155,9 @@ class TrainingSettings(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the frozen base weights; the adapter is always float32. auto: bfloat16 where the device has it natively, which
     halves the time of a step and learnt as much here."""
+    activation_cache_mib: int = Field(default=512, ge=0)
+    """Memory for what the layers below every adapter compute, kept for each row from one pass over it to the next (a
+    row of a hundred tokens of the bundled model takes 0.1). What does not fit is computed each time."""
     threads: int = Field(default=0, ge=0)
     """Torch threads of the training process. 0: cores − 1, at least 1."""
     niceness: int = Field(default=15, ge=0, le=19)

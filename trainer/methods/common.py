@@ -16,6 +16,7 @@ from trainer import checkpoints, head
 from trainer.encoding import Encoded
 from trainer.events import Emit
 from trainer.job import CANCEL_FILE, CHECKPOINTS_DIR, Job
+from trainer.methods.plain_text import plain_text_divergence
 from trainer.policies import Policies
 
 _METRIC_NAMES = {
@@ -73,10 +74,7 @@ class PreparedRows:
     votes dealt at random ended 27 nats from the base with 68 % of the wins (docs/log.md). At r = 0 a vote pulls with
     β / 4.
 
-    And it adds what keeps plain text plain, ρ · Σ_t KL(π_base ‖ π) over the words of one reply set down outside any
-    chat, another at every step. Votes judge answers; without this the adapter also changes how the model reads and
-    writes everything else, and its second round was stopped by the gate's perplexity. The KL is exact at each token
-    (over the whole vocabulary), so that one row is enough, and no text is needed but the round's own.
+    And it adds what keeps plain text plain (see plain_text.py).
     """
 
     anchor: float = 0.0
@@ -99,26 +97,20 @@ class PreparedRows:
             seen.append(outputs.log_probs)  # [rows, tokens − 1], zero outside the completions
             return outputs
 
-        plain = self._next_plain_row(model)  # before any graph is built: it switches the adapter off and on
+        held = self._plain_text(model)
         loss = super()._compute_loss(recorded, inputs, return_outputs)  # type: ignore[misc]
         names = ("ref_logps", "ref_chosen_logps", "ref_rejected_logps")
         reference = torch.cat([inputs[name] for name in names if name in inputs])
-        loss = loss + self.anchor * (reference.mean() - seen[0].sum(-1).mean())
-        if plain is None:
-            return loss
-        row, base = plain
-        policy = model(input_ids=row, use_cache=False).logits[0].float().log_softmax(-1)
-        return loss + self.plain_weight * torch.nn.functional.kl_div(policy, base, log_target=True, reduction="sum")
+        # The last pass is over the rows themselves; KTO's own loss asks for its mismatched pairs before.
+        loss = loss + self.anchor * (reference.mean() - seen[-1].sum(-1).mean())
+        return loss if held is None else loss + self.plain_weight * held
 
-    @torch.no_grad()
-    def _next_plain_row(self, model: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """The next plain text's ids [1, tokens] and the base model's log-probs there [tokens, vocabulary]."""
+    def _plain_text(self, model: Any) -> torch.Tensor | None:
+        """The divergence on the next plain text; None where nothing holds plain text."""
         if self.plain_weight == 0 or not self.plain_rows:
             return None
-        row = torch.tensor([self.plain_rows[self._plain_turn % len(self.plain_rows)]], device=model.device)
         self._plain_turn += 1
-        with model.disable_adapter():
-            return row, model(input_ids=row, use_cache=False).logits[0].float().log_softmax(-1)
+        return plain_text_divergence(model, self.plain_rows, self._plain_turn - 1)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """As transformers', over the steps of the whole training."""

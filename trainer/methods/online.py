@@ -30,20 +30,22 @@ from trainer.drawing import Draw
 from trainer.encoding import Encoded
 from trainer.events import Emit
 from trainer.job import CHECKPOINTS_DIR, Job, PairRow, PromptRow
+from trainer.method_settings import OnlineSettings
 from trainer.methods.common import NothingToTrainOn, plain_rows
 from trainer.methods.forward import batch_of, logprobs
+from trainer.methods.plain_text import plain_text_divergence
 from trainer.methods.reward_model import RewardModel
 from trainer.methods.rollouts import Rollout, draw_rollout, k3
 from trainer.methods.steps import (
     Optimiser,
     finite,
     load_weights,
-    plain_text_divergence,
     stop_when_cancelled,
     trainable,
 )
 from trainer.policies import Policies
 from trainer.scoring import summed_logprobs
+from trainer.trunk import trunk_of
 
 _SMALLEST_SCALE = 1e-3
 _SWING = 0.25
@@ -129,6 +131,7 @@ def train_online(
         values = loop.look(rollout)
         if not loop.stopped_by:
             values |= loop.learn(rollout)
+        trunk_of(policies.model).forget(row.prompt_ids + row.completion_ids for row in rollout.sequences)
         emit("metric", step=loop.iteration, values=values)
         loop.save()
     return {
@@ -210,9 +213,7 @@ class _Loop:
     def learn(self, rollout: Rollout) -> dict[str, float]:
         """Learn from the replies: `passes` over them in minibatches, fewer when the policy has moved far enough."""
         settings, training = self._job.online, self._job.training
-        ended = torch.tensor([float(done) for done in rollout.finished])
-        rewards = (rollout.scores - self._first["reward"]) / self._first["scale"]
-        rewards = rewards - settings.missing_end_penalty * (1 - ended)
+        rewards = final_rewards(rollout, self._first["reward"], self._first["scale"], settings)
         found = self._objective.prepare(rollout, rewards, self.kl_weight)
         plain = plain_rows(rollout.sequences, self._policies.tokenizer)
         sums: dict[str, float] = {}
@@ -285,6 +286,15 @@ class _Loop:
         self._history, self._good = state["history"], state["good"]
         self.optimiser.load(state["optimiser"])
         self._objective.load(state["objective"])
+
+
+def final_rewards(rollout: Rollout, mean: float, scale: float, settings: OnlineSettings) -> torch.Tensor:
+    """Return what each reply is rewarded with [replies]: its score normalised by the first iteration's `mean` and
+    deviation `scale`, less the penalty when it did not end; too short a reply gets the lowest of all."""
+    rewards = (rollout.scores - mean) / scale
+    rewards = rewards - settings.missing_end_penalty * torch.tensor([float(not done) for done in rollout.finished])
+    short = torch.tensor([count < settings.min_words for count in rollout.words])
+    return torch.where(short, rewards.min(), rewards)
 
 
 def completion_logprobs(model: Any, sequences: Sequence[Encoded]) -> tuple[torch.Tensor, float]:

@@ -37,9 +37,10 @@ from trainer.encoding import Encoded
 from trainer.events import Emit
 from trainer.job import CHECKPOINTS_DIR, Job, PairRow, ReplyText
 from trainer.methods.common import fitting
-from trainer.methods.forward import batch_of, hidden_states, shortest_first
+from trainer.methods.forward import batch_of, last_states
 from trainer.methods.steps import Optimiser, bucketed_batches, load_weights, train_batches
 from trainer.policies import Policies, lora_config
+from trainer.scoring import scoring_batches
 from trainer.sealed_reward import RewardRefused, read_reward, seal_reward
 
 ADAPTER = "reward"
@@ -117,10 +118,7 @@ class RewardModel:
 
     def dimensions(self, model: Any, sequences: Sequence[Encoded]) -> torch.Tensor:
         """Return r [rows, dimensions] of sequences, by one pass of the yielded model of `active`."""
-        batch = batch_of(sequences, model.device)
-        states = hidden_states(model, batch)
-        rows = torch.arange(len(sequences), device=states.device)
-        found: torch.Tensor = self.head(states[rows, batch.last].float())
+        found: torch.Tensor = self.head(last_states(model, batch_of(sequences, model.device)).float())
         return found
 
     @torch.no_grad()
@@ -133,7 +131,7 @@ class RewardModel:
         """Return r [rows, dimensions] of any number of sequences, on the CPU."""
         found = torch.zeros(len(sequences), len(self.weights))
         with self.active() as model:
-            for places in shortest_first(sequences, _SCORE_BATCH):
+            for places in scoring_batches(model, sequences, _SCORE_BATCH):
                 found[places] = self.dimensions(model, [sequences[place] for place in places]).cpu()
         return found
 

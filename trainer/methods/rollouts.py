@@ -63,9 +63,14 @@ class Rollout:
         total = sum(float(k3(old, ref).sum()) for old, ref in zip(self.old, self.reference, strict=True))
         return total / len(self.old)
 
+    @property
+    def words(self) -> list[int]:
+        """How many each reply has."""
+        return [len(texts.words(text)) for text in self.texts]
+
     def looks(self) -> dict[str, float]:
         """What the replies look like: shares and the median length, for the watch over reward hacking."""
-        counts = [len(texts.words(text)) for text in self.texts]
+        counts = self.words
         repeats = [share for text in self.texts if (share := texts.repeated_share(text)) is not None]
         n = len(self.texts)
         return {

@@ -21,7 +21,8 @@ from trainer.events import Emit
 from trainer.job import CHECKPOINTS_DIR, ExampleRow, Job
 from trainer.methods.common import fitting, plain_rows, stratified_order
 from trainer.methods.forward import batch_of, logprobs
-from trainer.methods.steps import Optimiser, plain_text_divergence, train_batches, trainable
+from trainer.methods.plain_text import plain_text_divergence
+from trainer.methods.steps import Optimiser, train_batches, trainable
 from trainer.policies import Policies
 
 
