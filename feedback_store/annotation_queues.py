@@ -24,7 +24,13 @@ from feedback_store.errors import NotFound, Refused
 from feedback_store.inserts import insert_if_new
 from feedback_store.records import Comparison, Reply
 from feedback_store.replies import comparisons_by_id, trainable_replies
-from feedback_store.review_schema import annotation_requests, annotation_tasks, inbox, reply_reviews
+from feedback_store.review_schema import (
+    annotation_labels,
+    annotation_requests,
+    annotation_tasks,
+    inbox,
+    reply_reviews,
+)
 from feedback_store.schema import comparisons, feedback, now, replies
 
 Queue = Literal["uncertain", "disputed", "candidates", "random"]
@@ -183,6 +189,31 @@ def list_requests(connection: Connection, limit: int = 20) -> list[LabelRequest]
     """Return the newest requests, newest first."""
     query = select(annotation_requests).order_by(annotation_requests.c.request_id.desc()).limit(limit)
     return [LabelRequest(**row) for row in connection.execute(query).mappings()]
+
+
+def get_request(connection: Connection, request_id: int) -> LabelRequest | None:
+    """Return a request; None when there is none of this number."""
+    query = select(annotation_requests).where(annotation_requests.c.request_id == request_id)
+    row = connection.execute(query).mappings().one_or_none()
+    return None if row is None else LabelRequest(**row)
+
+
+def unjudged(connection: Connection, most: int) -> list[str]:
+    """Return the newest comparisons on which nobody has said anything."""
+    judged = select(feedback.c.feedback_id).where(feedback.c.comparison_id == comparisons.c.comparison_id).exists()
+    query = select(comparisons.c.comparison_id).where(~judged)
+    newest = query.order_by(comparisons.c.created_at.desc(), comparisons.c.comparison_id).limit(most)
+    return list(connection.execute(newest).scalars())
+
+
+def labelled(connection: Connection, comparison_ids: Sequence[str]) -> set[str]:
+    """Return which of these comparisons an annotator has finished a label on."""
+    query = (
+        select(annotation_tasks.c.comparison_id)
+        .join(annotation_labels, annotation_labels.c.task_id == annotation_tasks.c.task_id)
+        .where(annotation_labels.c.state == "done", annotation_tasks.c.comparison_id.in_(comparison_ids))
+    )
+    return set(connection.execute(query).scalars())
 
 
 def showable(connection: Connection, comparison_ids: Sequence[str]) -> dict[str, tuple[Comparison, list[Reply]]]:
