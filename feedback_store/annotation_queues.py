@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, RowMapping, Select, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, Select, and_, delete, func, insert, or_, select, update
 
 from feedback_store.checks import check_text
 from feedback_store.errors import NotFound, Refused
@@ -106,6 +106,21 @@ def ask_for_labels(
     request = LabelRequest(request_id=int(key[0]) if key else 0, **values)  # type: ignore[arg-type]
     add_tasks(connection, queue, priorities, created_by=requested_by, overlap=overlap, request_id=request.request_id)
     return request
+
+
+def withdraw(connection: Connection, request_id: int) -> None:
+    """Take back what is left of a request: its tasks stay in their queue, for whoever asks for them next; what was
+    labelled fulfils it."""
+    label, task = annotation_labels.c, annotation_tasks.c
+    is_done = select(label.label_id).where(label.task_id == task.task_id, label.state == "done").exists()
+    mine = task.request_id == request_id
+    connection.execute(update(annotation_tasks).where(mine, ~is_done).values(request_id=None))
+    done = connection.execute(select(func.count()).select_from(annotation_tasks).where(mine)).scalar_one()
+    this = annotation_requests.c.request_id == request_id
+    if done:
+        connection.execute(update(annotation_requests).where(this).values(wanted=done))
+    else:
+        connection.execute(delete(annotation_requests).where(this))
 
 
 def add_tasks(

@@ -61,7 +61,7 @@ class Choice:
     """Mean distance of its members, in [0, 1]."""
 
     def as_dict(self, candidates: int) -> dict[str, Any]:
-        """What is kept with the comparison."""
+        """What is kept with the comparison, of which so many candidates were drawn."""
         return {
             "candidates": candidates,
             "sets": self.sets,
@@ -85,6 +85,21 @@ def spread(candidates: Sequence[Said]) -> float:
     """Mean distance over the pairs of two or more replies."""
     pairs = list(combinations(candidates, 2))
     return sum(distance(first, second) for first, second in pairs) / len(pairs)
+
+
+def least_distance(candidates: Sequence[Said]) -> float:
+    """The distance of the two replies that are most alike."""
+    return min(distance(first, second) for first, second in combinations(candidates, 2))
+
+
+def most_varied(candidates: Sequence[Said], count: int) -> tuple[int, ...]:
+    """Return the places of `count` candidates of which even the two most alike differ as much as they can."""
+    apart = {
+        (one, other): distance(candidates[one], candidates[other])
+        for one, other in combinations(range(len(candidates)), 2)
+    }
+    sets = combinations(range(len(candidates)), count)
+    return max(sets, key=lambda places: min(apart[pair] for pair in combinations(places, 2)))
 
 
 def chances(

@@ -53,10 +53,18 @@ def unjudged_rows(connection: Connection) -> list[PairRow]:
 
 
 def ask_people(
-    connection: Connection, pairs: Sequence[Sequence[str]], *, method: Method, requested_by: str
+    connection: Connection,
+    pairs: Sequence[Sequence[str]],
+    *,
+    method: Method,
+    requested_by: str,
+    instead_of: int | None = None,
 ) -> int | None:
     """Put the comparisons of these pairs of replies (the least certain first) into the annotation queue, and return the
-    request's number; None when none of them can be shown any more or all are labelled already."""
+    request's number; None when none of them can be shown any more or all are labelled already. `instead_of`: the
+    request of an older reward model, of which nobody needs the rest any more."""
+    if instead_of is not None:
+        annotation_queues.withdraw(connection, instead_of)
     found = replies.replies_by_id(connection, sorted({name for pair in pairs for name in pair}))
     names: dict[str, None] = {}
     for first, _ in pairs:

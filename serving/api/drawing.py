@@ -13,7 +13,6 @@ from random import SystemRandom
 from typing import Any
 
 from feedback_store.records import Comparison, Message, Reply, Sampling
-from serving.duels import Choice
 from serving.engine import Engine, ReplyEnd, ReplyRequest, ReplyStream, VersionNotServed
 
 SEED_RANGE = 2**63
@@ -64,7 +63,7 @@ class Draw:
 
     completion_id: str
     channel: str
-    conversation_id: str
+    conversation_id: str | None
     rater_id: str | None
     messages: tuple[Message, ...]
     rendered_prompt: str
@@ -106,11 +105,12 @@ class Draw:
                 self.cancelled = True
                 candidate.stream.cancel()
 
-    def show(self, choice: Choice) -> None:
-        """Keep the chosen candidates alone, in a fresh random order; the others were never shown, and get no row."""
-        shown = [self.candidates[place] for place in choice.members]
+    def show(self, members: Sequence[int], drawing: dict[str, Any]) -> None:
+        """Keep the candidates at these places alone, in a fresh random order; the others were never shown, and get no
+        row. drawing: how it came to them."""
+        shown = [self.candidates[place] for place in members]
         SystemRandom().shuffle(shown)
-        self.drawing = choice.as_dict(len(self.candidates))
+        self.drawing = drawing
         self.to_show = None
         for index, candidate in enumerate(shown):
             candidate.index, candidate.reply_id = index, f"{self.completion_id}-{index}"

@@ -9,6 +9,7 @@ Nothing here may cost a person their reply: what fails leaves a comparison as it
 """
 
 import logging
+from collections.abc import Sequence
 from random import SystemRandom
 
 from starlette.concurrency import run_in_threadpool
@@ -76,7 +77,7 @@ async def settle_duel(context: ApiContext, draw: Draw) -> None:
     if context.duels.show == "auto":
         rewards = await _rewards(context, draw)
     choice = choose(said(draw.candidates), draw.to_show, context.duels.explore, SystemRandom(), rewards)
-    draw.show(choice)
+    draw.show(choice.members, choice.as_dict(len(draw.candidates)))
     await score_hinted(context, draw)
 
 
@@ -95,7 +96,7 @@ async def score_hinted(context: ApiContext, draw: Draw) -> None:
             log.info("a hinted reply was not scored reason=%s", type(refusal).__name__)
 
 
-def said(candidates: tuple[Candidate, ...]) -> list[Said]:
+def said(candidates: Sequence[Candidate]) -> list[Said]:
     """What the choice looks at of candidates that have ended."""
     return [Said(one.text, "cancelled" if one.end is None else one.end.finish_reason) for one in candidates]
 

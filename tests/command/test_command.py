@@ -28,8 +28,8 @@ def thumbwise(*arguments: str, stdin: str | None = None, **environ: str | None) 
 def test_help_names_every_command() -> None:
     result = thumbwise("--help")
     names = (
-        "up", "serve", "train", "chat", "round", "version", "readiness", "feedback", "raters", "packs", "demo",
-        "config", "doctor",
+        "up", "serve", "train", "chat", "round", "version", "readiness", "feedback", "candidates", "raters", "packs",
+        "demo", "config", "doctor",
     )  # fmt: skip
     assert result.exit_code == 0
     assert all(f"\n  {name} " in result.stdout for name in names)
