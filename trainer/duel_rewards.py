@@ -95,7 +95,8 @@ def open_reward(data_dir: Path, base_model_dir: Path, base_model: str, policy: P
         device=policy.device,
     )
     lora, reward = reward_shape(rewards_dir(job) / sha256, sha256, base_model)
-    job = replace(job, lora=lora, reward=reward)
+    training = job.training.model_copy(update={"dtype": "auto" if policy.dtype == "float16" else policy.dtype})
+    job = replace(job, lora=lora, reward=reward, training=training)
     model = RewardModel(Policies.open(job), job)
     model.load(job, sha256)
 

@@ -88,7 +88,7 @@ def conversation(store):
     def fill(connection):
         for name, agreed in (("anna", True), ("ben", True), ("cleo", False)):
             raters.ensure_rater(connection, name, "web")
-            raters.set_consent(connection, name, agreed, 1, channel="web")
+            raters.set_consent(connection, name, "web", agreed, 1)
         add_reply(connection, make_reply("a-1", prompt="sing", rater_id="anna", policy_version=1))
         add_reply(connection, make_reply("a-2", prompt="sing", rater_id="anna"))
         add_reply(connection, make_reply("b-1", prompt="dance", rater_id="ben"))

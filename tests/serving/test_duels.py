@@ -1,6 +1,7 @@
 """Active duels: which candidates a comparison shows, how probable that was, and what is kept of hinted replies."""
 
 import asyncio
+import json
 from collections import Counter
 from itertools import combinations, cycle
 from random import Random
@@ -129,6 +130,15 @@ def test_a_comparison_shows_the_most_different_of_several_and_logs_its_chance(co
     assert [reply.shown_position for reply in replies] == [0, 1]
     assert len(store.read(recent_replies, 100)) == 2 * 24, "what nobody saw is no reply"
     assert completion["usage"]["completion_tokens"] == 17
+
+
+def test_an_export_of_events_says_how_probable_a_comparison_was(context, client, admin, chat):
+    context.engine, context.duels = Lengths(8, 9, 1, 8), DuelSettings(explore=1.0)
+    completion = chat(**COMPARED)
+    act = {"rater": "anna", "comparison_id": completion["comparison_id"], "verdict": "tie", "reason": "alike"}
+    assert client.post("/v1/feedback", json=act).status_code == 200
+    (row,) = (json.loads(line) for line in admin.get("/v1/export").text.splitlines())
+    assert (row["propensity"], row["sets"], row["reason"]) == (round(1 / 6, 9), 6, "alike")
 
 
 def test_a_share_of_the_comparisons_is_drawn_by_chance(context, chat, store):
