@@ -195,7 +195,7 @@ async def _written(context: ApiContext, draw: Draw, include_usage: bool, span: C
             _all_ended(draw)
         else:  # which ones are shown is known when all have ended
             await _draw_and_choose(context, draw)
-            for candidate in draw.candidates if draw.to_show is None else ():
+            for candidate in () if draw.cancelled else draw.candidates:
                 yield event(chunks.piece(candidate.index, candidate.text))
     except (QueueFull, EngineUnavailable) as refusal:  # of an engine elsewhere, which can say so only by now
         span.failed(_kind_of(refusal))

@@ -29,7 +29,7 @@ def judged(connection: Connection, sha256: str, passed: bool) -> None:
     held = rounds.claim_round(connection, "test", 60)
     assert held is not None
     for state in ("selecting", "training", "gating"):
-        held = rounds.advance(connection, held.round_id, held.fence, state)  # type: ignore[arg-type]
+        held = rounds.advance(connection, held.round_id, held.fence, state)
     report = {"sha256": sha256, "passed": passed, "ask": []}
     rounds.advance(connection, held.round_id, held.fence, "rejected", selection={"reward_model": report}, reason="x")
 

@@ -130,9 +130,9 @@ def _prompt(path: Path, number: int, line: str) -> Any:
     except ValueError as error:
         raise Failure(f"{path} line {number} is no JSON ({error}); wanted an object with prompt or messages") from error
     prompt = row.get("prompt", row.get("messages")) if isinstance(row, dict) else row
-    good = isinstance(prompt, str) and prompt.strip()
-    good = good or (isinstance(prompt, list) and prompt and all(isinstance(turn, dict) for turn in prompt))
-    if not good:
+    is_text = isinstance(prompt, str) and bool(prompt.strip())
+    is_conversation = isinstance(prompt, list) and bool(prompt) and all(isinstance(turn, dict) for turn in prompt)
+    if not (is_text or is_conversation):
         raise Failure(f"{path} line {number} holds no prompt; wanted a text, or messages with role and content")
     return prompt
 
