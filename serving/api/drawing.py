@@ -254,7 +254,7 @@ async def grow(candidate: Candidate, started_at: float) -> AsyncIterator[str]:
 
 async def draw_whole(draw: Draw) -> None:
     """Draw all candidates to their ends, without showing anything. What one raises is raised when all are told to
-    stop."""
+    stop; of a duel only where too few are left to be shown, and those that failed are dropped."""
 
     async def drain(candidate: Candidate) -> None:
         async for _ in grow(candidate, draw.started_at):
@@ -262,8 +262,14 @@ async def draw_whole(draw: Draw) -> None:
 
     tasks = [asyncio.create_task(drain(candidate)) for candidate in draw.candidates]
     try:
-        await asyncio.gather(*tasks)
+        found = await asyncio.gather(*tasks, return_exceptions=draw.to_show is not None)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    failed = [error for error in found if isinstance(error, BaseException)]
+    if failed:
+        left = tuple(one for one, error in zip(draw.candidates, found, strict=True) if error is None)
+        if len(left) < (draw.to_show or 0):
+            raise failed[0]
+        draw.candidates = left

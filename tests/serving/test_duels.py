@@ -202,6 +202,32 @@ def test_a_queue_without_room_for_more_shows_what_fits(context, chat, store):
     assert store.read(get_comparison, completion["comparison_id"]).drawing is None
 
 
+@pytest.mark.parametrize(("broken", "status"), [(2, 200), (3, 429)])
+def test_candidates_that_break_off_are_left_out_while_enough_are_left(context, client, broken, status):
+    context.engine, context.duels = Lengths(8), DuelSettings(**SURELY)
+    start = context.engine.start
+
+    class Breaking:
+        policy = PolicyRef(1)
+
+        def cancel(self):
+            pass
+
+        async def __aiter__(self):
+            raise QueueFull(1.0)
+            yield
+
+    def breaking(request):
+        stream = start(request)
+        return Breaking() if len(context.engine.started) <= broken else stream
+
+    context.engine.start = breaking
+    body = {"messages": [{"role": "user", "content": "hello"}], **COMPARED}
+    answer = client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == status
+    assert status == 429 or len(answer.json()["choices"]) == 2
+
+
 def test_a_trusted_reward_model_chooses_and_its_failure_costs_nobody_a_reply(context, chat, store):
     context.engine, context.duels = Lengths(8, 9, 1, 2), DuelSettings(**SURELY)
     context.duel_rewards = lambda prompt, drawn: [float(len(ids) == 1) / 2 + float(len(ids) == 9) for ids in drawn]
