@@ -135,7 +135,7 @@ class GenerationBatch:
         self, wanted: Sequence[tuple[Row, Piece]], logits: torch.Tensor
     ) -> tuple[list[tuple[Row, Piece]], torch.Tensor]:
         """Score given completions; return what is left to draw, with its logits."""
-        parts = torch.split(logits, [piece.every for _, piece in wanted])  # type: ignore[no-untyped-call]
+        parts = torch.split(logits, [piece.every for _, piece in wanted])
         for (row, piece), part in zip(wanted, parts, strict=True):
             if row.given:
                 row.score(part, piece.end)
