@@ -1,9 +1,11 @@
 """Settings of the policy and the server: sections [policy], [serving], [duels] and [vllm] of thumbwise.toml."""
 
-from typing import Annotated, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+MOST_HINT_CHARACTERS = 500
 
 
 class PolicySettings(BaseModel):
@@ -72,7 +74,7 @@ class DuelSettings(BaseModel):
     hint_share: float = Field(default=0.33, ge=0, lt=1)
     """Share of the candidates drawn under one of `hints`, taken by chance. Nobody sees the hint; the reply is kept as
     one to the plain prompt, with its log-probability there. 0: none."""
-    hints: tuple[Annotated[str, StringConstraints(min_length=1, max_length=500)], ...] = (
+    hints: tuple[str, ...] = (
         "Answer in one or two short sentences.",
         "Use plain everyday words.",
         "Answer in detail and give an example.",
@@ -82,6 +84,14 @@ class DuelSettings(BaseModel):
     that are all for brevity teach brevity by themselves."""
     min_distance: float = Field(default=0.1, ge=0, le=1)
     """Candidates made for ranking (thumbwise candidates) that are nearer than this are alike, and drawn again."""
+
+    @field_validator("hints")
+    @classmethod
+    def _short_texts(cls, hints: tuple[str, ...]) -> tuple[str, ...]:
+        for place, hint in enumerate(hints, start=1):
+            if not 0 < len(hint.strip()) <= MOST_HINT_CHARACTERS:
+                raise ValueError(f"hints of 1 to {MOST_HINT_CHARACTERS} characters, but number {place} is none")
+        return hints
 
 
 class VllmSettings(BaseModel):
