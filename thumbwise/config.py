@@ -21,13 +21,14 @@ from pydantic import BaseModel, ValidationError
 from bot.settings import TelegramSettings
 from bot.web.settings import WebSettings
 from feedback_store.settings import AccessSettings, PrivacySettings, StoreSettings, TrustSettings
-from serving.settings import PolicySettings, ServingSettings, VllmSettings
+from serving.settings import DuelSettings, PolicySettings, ServingSettings, VllmSettings
 from trainer.method_settings import OnlineSettings, RewardSettings
 from trainer.settings import CanarySettings, GateSettings, LoraSettings, RoundSettings, TrainingSettings
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "policy": PolicySettings,
     "serving": ServingSettings,
+    "duels": DuelSettings,
     "vllm": VllmSettings,
     "web": WebSettings,
     "telegram": TelegramSettings,
@@ -74,6 +75,7 @@ class Settings:
     access: AccessSettings
     policy: PolicySettings
     serving: ServingSettings
+    duels: DuelSettings
     vllm: VllmSettings
     web: WebSettings
     telegram: TelegramSettings

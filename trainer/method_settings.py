@@ -11,8 +11,11 @@ class RewardSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dimensions: tuple[str, ...] = ("overall=1",)
-    """What is scored, each with its weight in the reward, like "helpful=1" or "concise=0.5". A verdict whose reason
-    begins with the name of one teaches that one; every other verdict teaches the first."""
+    """What is scored, each with its weight in the reward, like "helpful=1", "harmless=2" or "concise=0.5". A verdict
+    teaches those that its reasons speak of: helpful, harmless and concise know the reasons that people can tap, and the
+    name of a dimension is a reason for it. Every other verdict teaches the first."""
+    reasons: tuple[str, ...] = ()
+    """Which dimension a reason speaks of, like "good_tone=polite", beside the usual ones."""
     rankings: Literal["plackett_luce", "pairs"] = "plackett_luce"
     """How a ranking of three or more replies is learnt: as a whole, or as the mean of all its pairs."""
     learning_rate: float = Field(default=1e-3, gt=0, lt=1)
@@ -53,6 +56,16 @@ class RewardSettings(BaseModel):
     def _readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         weights_of(value)
         return value
+
+    @field_validator("reasons")
+    @classmethod
+    def _pairs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            reason, sign, name = text.partition("=")
+            if not sign or not reason.strip() or not name.strip():
+                raise ValueError(f'reward.reasons holds {text!r}; wanted: reason=dimension, like "good_tone=polite"')
+        pairs = (text.lower().replace("-", "_").partition("=") for text in value)
+        return tuple(f"{reason.strip()}={name.strip()}" for reason, _, name in pairs)
 
     @property
     def weights(self) -> dict[str, float]:

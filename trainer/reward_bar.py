@@ -50,10 +50,13 @@ def judge(
     settings: RewardSettings,
     *,
     every_vote: Sequence[PairRow] = (),
+    unjudged: Sequence[PairRow] = (),
+    unjudged_margins: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Return the report of a model whose reward of `rows`' chosen replies lies `margins` above the rejected ones'.
 
-    `every_vote`: all verdicts known, from which comparisons on which raters are of one mind are found.
+    `every_vote`: all verdicts known, from which comparisons on which raters are of one mind are found. `unjudged`:
+    pairs without a verdict, with the model's margins: people are asked about the least certain of these first.
     """
     wins = sum(1.0 if margin > 0 else 0.5 if margin == 0 else 0.0 for margin in margins)
     n = len(margins)
@@ -85,7 +88,7 @@ def judge(
         "agreement": asdict(agreement),
         "ceiling": agreement.ceiling,
         "temperature": temperature,
-        "ask": least_certain(margins, rows, settings.label_requests) if missed else [],
+        "ask": _to_ask(margins, rows, unjudged_margins, unjudged, settings.label_requests) if missed else [],
     }
 
 
@@ -129,6 +132,18 @@ def least_certain(margins: Sequence[float], rows: Sequence[PairRow], most: int) 
     for _, row in sorted(zip(margins, rows, strict=True), key=lambda item: abs(item[0])):
         found.setdefault(tuple(sorted((row.chosen.reply_id, row.rejected.reply_id))))
     return [list(pair) for pair in list(found)[:most]]
+
+
+def _to_ask(
+    margins: Sequence[float],
+    rows: Sequence[PairRow],
+    unjudged_margins: Sequence[float],
+    unjudged: Sequence[PairRow],
+    most: int,
+) -> list[list[str]]:
+    """A verdict on what nobody judged teaches; a further one on what was held out says how far people agree."""
+    new = least_certain(unjudged_margins, unjudged, most)
+    return new + least_certain(margins, rows, most - len(new))
 
 
 def _on_consensus(margins: Sequence[float], rows: Sequence[PairRow], votes: Sequence[PairRow]) -> list[float]:

@@ -26,6 +26,9 @@ class RoundSettings(BaseModel):
     """Different prompts that those comparisons must cover."""
     min_pair_agreement: float = Field(default=0.65, ge=0, le=1)
     """How often two raters of one comparison must agree for DPO and a reward model, where that is known."""
+    max_not_knowing: float = Field(default=0.5, gt=0, lt=1)
+    """Share of the reasons against replies that say "wrong", or of the verdicts that call both replies bad, above which
+    readiness says that the model does not know rather than chooses badly."""
     min_agreement_bound: float = Field(default=0.5, ge=0, le=1)
     """No round runs while the lower bound of that agreement lies below this: people cannot tell, so nothing can."""
     min_reward_pairs: int = Field(default=2000, ge=2)

@@ -59,7 +59,7 @@ class FeedbackBody(StrictBody):
     correction: Annotated[str, StringConstraints(pattern=NO_NUL, min_length=1, max_length=50_000)] | None = None
     """The answer that the rater would have liked: learned from once an admin approves it."""
     reason: Annotated[str, StringConstraints(pattern=NO_NUL, max_length=2_000)] | None = None
-    """Why, in the rater's words or a chip's. Only beside a thumb."""
+    """Why, in the rater's words or a chip's. Not beside a correction, which says it all."""
 
     def kind(self) -> FeedbackKind:
         """Return which act this is. Raises ApiError 400 unless it is exactly one, on the target it belongs to.
@@ -79,8 +79,8 @@ class FeedbackBody(StrictBody):
             raise _refusal(target, f"{target} with a {kind}")
         if getattr(self, other) is not None:
             raise _refusal(other, f"no {other} with a {kind}")
-        if self.reason is not None and kind != "thumb":
-            raise _refusal("reason", f"no reason with a {kind}: it belongs to a thumb")
+        if self.reason is not None and kind == "correction":
+            raise _refusal("reason", "no reason with a correction: it belongs to a thumb, a verdict or a ranking")
         return cast(FeedbackKind, kind)
 
 

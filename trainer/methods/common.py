@@ -56,11 +56,10 @@ class BelowBar(Exception):
 
     def __init__(self, report: dict[str, Any]) -> None:
         asks = len(report["ask"])
-        super().__init__(
-            f"{report['summary']}. "
-            + (f"Ask people to judge the {asks} comparisons that it is least sure of, or " if asks else "")
-            + "learn from the comparisons by DPO"
+        asked = (
+            f"Ask people to judge the {asks} comparisons that it is least sure of (they wait on the Annotate page), or "
         )
+        super().__init__(f"{report['summary']}. {asked if asks else ''}learn from the comparisons by DPO")
         self.report = report
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from trainer.drawing import Draw
 from trainer.events import Emit
 from trainer.feedback_rows import prompt_key
-from trainer.job import REWARD_FILE, Job, PairRow, PromptRow
+from trainer.job import REWARD_FILE, UNJUDGED_FILE, Job, PairRow, PromptRow, read_rows
 from trainer.methods.common import BelowBar
 from trainer.methods.grpo import Grpo
 from trainer.methods.online import train_online
@@ -97,13 +97,29 @@ def make_reward_model(
             seed=job.seed,
         )
         margins = held_out_margins(model, policies, held_out_rows)
-        report = judge(margins, held_out_rows, agreement, job.reward, every_vote=votes)
+        unjudged = _unjudged(folder)
+        report = judge(
+            margins,
+            held_out_rows,
+            agreement,
+            job.reward,
+            every_vote=votes,
+            unjudged=unjudged,
+            unjudged_margins=held_out_margins(model, policies, unjudged),
+        )
         made = {"sha256": model.seal(job, report), "metrics": metrics, "report": report}
         scratch = note.with_suffix(".part")
         scratch.write_text(json.dumps(made), encoding="utf-8")
         scratch.replace(note)
     emit("reward_model", sha256=made["sha256"], report=made["report"])
     return model, made
+
+
+def _unjudged(folder: Path) -> list[PairRow]:
+    """The pairs that nobody compared yet; none in the folder of a round that began before there were any."""
+    if not (folder / UNJUDGED_FILE).exists():
+        return []
+    return [row for row in read_rows(folder, UNJUDGED_FILE) if isinstance(row, PairRow)]
 
 
 def split_watch(rows: Sequence[PairRow], share: float, seed: int) -> tuple[list[PairRow], list[PairRow]]:
