@@ -36,7 +36,7 @@ def train_on_ray(folder: Path, job: Job, emit: Emit) -> None:
         from ray.util.queue import Empty, Queue
     except ImportError as error:
         raise ValueError('training.launcher is "ray", and Ray is not installed: pip install "thumbwise[ray]"') from error
-    with _cluster(job):
+    with cluster(job):
         said: Any = Queue(actor_options={"num_cpus": 0})
         ended = _Ended()
         fit = threading.Thread(target=_fit, args=(folder, job, said, ended), name="ray-fit", daemon=True)
@@ -142,13 +142,16 @@ def _on_gpus(job: Job) -> bool:
 
 
 @contextlib.contextmanager
-def _cluster(job: Job) -> Iterator[None]:
-    """Be connected to the cluster of the settings, or to one of our own on this host."""
+def cluster(job: Job) -> Iterator[None]:
+    """Be connected to the cluster of the settings, or to one of our own on this host; nothing where it is so already."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
     os.environ["TRAIN_ENABLE_SHARE_CUDA_VISIBLE_DEVICES"] = "0"  # one GPU a worker: libraries take all that they find
     import ray
 
+    if ray.is_initialized():
+        yield
+        return
     training = job.training
     quiet: dict[str, Any] = {"log_to_driver": True, "logging_level": "warning"}
     if training.ray_address:

@@ -86,14 +86,21 @@ class CanarySettings(BaseModel):
 
 
 class LoraSettings(BaseModel):
-    """[lora]: the adapter's shape."""
+    """[lora]: the shape of a fresh adapter. A round that continues from live's adapter keeps that one's, whatever stands
+    here; `training.start_from = "base"` begins a new one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    kind: Literal["lora", "rslora", "dora"] = "lora"
+    """rslora scales by alpha / √rank, so that high ranks still learn. dora also trains the length of each row of the
+    adapted weights: more like training all of them, a slower step, and not for vLLM, which does not serve it."""
+    four_bit_base: bool = False
+    """QLoRA: hold the frozen base weights of a training in 4 bits (NF4, bitsandbytes, the extra thumbwise[qlora]): a
+    quarter of the memory, a slower step. On CUDA alone. What is served is merged into the whole weights."""
     rank: int = Field(default=8, ge=1, le=512)
     """Rank of the adapter's matrices: more learns more and forgets more."""
     alpha: float = Field(default=16.0, gt=0)
-    """The adapter is added scaled by alpha / rank."""
+    """The adapter is added scaled by alpha / rank (rslora: alpha / √rank)."""
     upper_layers: float = Field(default=0.5, gt=0, le=1)
     """Share of the layers, counted from the top, that are adapted: half halves the backward pass."""
     target_modules: tuple[str, ...] = ("q_proj", "v_proj", "o_proj", "down_proj")
