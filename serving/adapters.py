@@ -207,8 +207,8 @@ def _refuse_odd_files(directory: Path) -> None:
 
 
 def _refuse_odd_tensors(path: Path, config: AdapterConfig) -> None:
-    """Names come in LoRA pairs of floating point, with a magnitude each for DoRA, and nothing else; read from the header
-    alone."""
+    """Names come in LoRA pairs of floating point, with a magnitude each for DoRA, and nothing else; read from the
+    header alone."""
     from safetensors import SafetensorError, safe_open
 
     try:

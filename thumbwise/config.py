@@ -274,9 +274,13 @@ def _at_odds(sections: Mapping[str, Any]) -> list[str]:
     if policy is None or policy.engine != "vllm":
         return found
     if vllm is not None and not vllm.replicas:
-        found.append("policy.engine is 'vllm', but vllm.replicas is empty; name the address of at least one vLLM server")
+        found.append(
+            "policy.engine is 'vllm', but vllm.replicas is empty; name the address of at least one vLLM server"
+        )
     if lora is not None and lora.kind == "dora":
-        found.append("lora.kind is 'dora', which vLLM does not serve, and policy.engine is 'vllm'; wanted: lora or rslora")
+        found.append(
+            "lora.kind is 'dora', which vLLM does not serve, and policy.engine is 'vllm'; wanted: lora or rslora"
+        )
     return found
 
 

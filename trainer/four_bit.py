@@ -1,8 +1,7 @@
 """QLoRA: a frozen base held in 4 bits while an adapter is trained on it (Dettmers et al. 2023, arXiv:2305.14314).
 
-NF4 with double quantisation, computed in bfloat16, by bitsandbytes. The adapter learns, and is
-scored, on weights that are a little off; the gate's replies are drawn, and all others are, from the whole ones that it is
-merged into.
+NF4 with double quantisation, computed in bfloat16, by bitsandbytes. The adapter learns, and is scored, on weights that
+are a little off; the gate's replies are drawn, and all others are, from the whole ones that it is merged into.
 """
 
 import importlib.util
@@ -20,9 +19,7 @@ def load_four_bit(directory: Path, device: torch.device) -> Any:
             "switch it off, or set policy.device to cuda on a machine that has a GPU"
         )
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise ValueError(
-            'lora.four_bit_base is on and bitsandbytes is not installed: pip install "thumbwise[qlora]", or switch it off'
-        )
+        raise ValueError('lora.four_bit_base is on and bitsandbytes is not installed: pip install "thumbwise[qlora]"')
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     quantised = BitsAndBytesConfig(

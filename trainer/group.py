@@ -1,11 +1,12 @@
-"""Processes that train one round together, over torch.distributed: started by torchrun or by Ray, on one host or several.
+"""Processes that train one round together, over torch.distributed: started by torchrun or by Ray, on one host or
+several.
 
 Each process holds the whole model and does every part of a training that is cheap. Of each step's rows it computes its
 own share; the gradients of the shares are summed, and all take the same step. A share's loss is weighed by its part of
 the batch, so that the sum is the very gradient of one process: the same losses, whatever the number of processes.
 
-Only the lead (rank 0) writes files and speaks to the supervisor. What must not come out differently anywhere, it decides
-and tells (`lead_says`): a check that ends in another way on one host would leave the others waiting.
+Only the lead (rank 0) writes files and speaks to the supervisor. What must not come out differently anywhere, it
+decides and tells (`lead_says`): a check that ends in another way on one host would leave the others waiting.
 
 Without a group all of this is nothing: `count()` is 1, every row is one's own, and no call communicates.
 
@@ -30,8 +31,8 @@ _RENDEZVOUS = (
     "RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE",
     "ROLE_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
 )  # fmt: skip
-_of_gpus: Any = None
-"""The connections from GPU to GPU, where the models are on GPUs; what is no tensor goes from host to host."""
+_connections: dict[str, Any] = {}
+"""The process group that connects GPU to GPU, where the models are on GPUs; everything else goes from host to host."""
 
 
 class PeerLost(ConnectionError):
@@ -43,14 +44,14 @@ class NotAlike(ValueError):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"{what} differ between the processes of this training; wanted: one version of Thumbwise, one base model and "
-            "one data directory, reached by every host at the same path"
+            f"{what} differ between the processes of this training; wanted: one version of Thumbwise, one base model "
+            "and one data directory, reached by every host at the same path"
         )
 
 
 def take_own_gpu() -> None:
-    """Leave this process one of the host's GPUs, by its number on the host, or none if there are fewer: each library then
-    finds just that one. Before CUDA is first used."""
+    """Leave this process one of the host's GPUs, by its number on the host, or none if there are fewer: each library
+    then finds just that one. Before CUDA is first used."""
     place = int(os.environ.get("LOCAL_RANK", "0"))
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = [str(number) for number in range(torch.cuda.device_count())] if named is None else named.split(",")
@@ -65,17 +66,16 @@ def join() -> None:
 
 def connect(device: str) -> None:
     """Say where this process's model is, "cpu" or "cuda". Raises ValueError when the others' are elsewhere."""
-    global _of_gpus
     if count() == 1:
         return
     devices = gathered(device)
     if len(set(devices)) > 1 or device not in ("cpu", "cuda"):
         raise ValueError(
-            f"the {len(devices)} processes of this training compute on {', '.join(devices)}; wanted: a GPU for each, or "
-            "the CPU for all: set training.processes to at most the number of GPUs, or policy.device to cpu"
+            f"the {len(devices)} processes of this training compute on {', '.join(devices)}; wanted: a GPU for each, "
+            "or the CPU for all: set training.processes to at most the number of GPUs, or policy.device to cpu"
         )
     if device == "cuda":
-        _of_gpus = distributed.new_group(backend="nccl", timeout=_PATIENCE)
+        _connections["cuda"] = distributed.new_group(backend="nccl", timeout=_PATIENCE)
 
 
 def forget_rendezvous() -> None:
@@ -86,8 +86,7 @@ def forget_rendezvous() -> None:
 
 def leave() -> None:
     """Leave the group, if there is one."""
-    global _of_gpus
-    _of_gpus = None
+    _connections.clear()
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
 
@@ -119,7 +118,7 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     held = list(parameters)
     gradients = [torch.zeros_like(found) if found.grad is None else found.grad for found in held]
     flat = torch.cat([found.reshape(-1) for found in gradients])
-    _together(lambda: distributed.all_reduce(flat, group=_of_gpus))
+    _together(lambda: distributed.all_reduce(flat, group=_connections.get("cuda")))
     for parameter, summed in zip(held, flat.split([found.numel() for found in gradients]), strict=True):
         parameter.grad = summed.view_as(parameter).clone()
 

@@ -34,7 +34,9 @@ def settings_of(context: TrainerContext, wish: Mapping[str, Any]) -> JobSettings
         section = getattr(context, name)
         found[name] = type(section).model_validate(section.model_dump() | dict(wish.get(name) or {}))
     if found["lora"].kind == "dora" and context.policy.engine == "vllm":
-        raise ValueError("lora.kind is 'dora', which vLLM does not serve, and policy.engine is 'vllm'; wanted: lora or rslora")
+        raise ValueError(
+            "lora.kind is 'dora', which vLLM does not serve, and policy.engine is 'vllm'; wanted: lora or rslora"
+        )
     return JobSettings(**found)
 
 

@@ -32,10 +32,11 @@ def train_on_ray(folder: Path, job: Job, emit: Emit) -> None:
     """Train the round of `folder`; its sealed adapter lies there afterwards. Raises what the lead raised (Cancelled,
     BelowBar), PeerLost when a worker died, ValueError where Ray is not installed."""
     try:
-        import ray.train.torch
         from ray.util.queue import Empty, Queue
     except ImportError as error:
-        raise ValueError('training.launcher is "ray", and Ray is not installed: pip install "thumbwise[ray]"') from error
+        raise ValueError(
+            'training.launcher is "ray", and Ray is not installed: pip install "thumbwise[ray]"'
+        ) from error
     with cluster(job):
         said: Any = Queue(actor_options={"num_cpus": 0})
         ended = _Ended()
@@ -143,7 +144,7 @@ def _on_gpus(job: Job) -> bool:
 
 @contextlib.contextmanager
 def cluster(job: Job) -> Iterator[None]:
-    """Be connected to the cluster of the settings, or to one of our own on this host; nothing where it is so already."""
+    """Be connected to the cluster of the settings, or to one of our own here; to nothing more where one is already."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
     os.environ["TRAIN_ENABLE_SHARE_CUDA_VISIBLE_DEVICES"] = "0"  # one GPU a worker: libraries take all that they find

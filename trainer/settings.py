@@ -86,8 +86,8 @@ class CanarySettings(BaseModel):
 
 
 class LoraSettings(BaseModel):
-    """[lora]: the shape of a fresh adapter. A round that continues from live's adapter keeps that one's, whatever stands
-    here; `training.start_from = "base"` begins a new one."""
+    """[lora]: the shape of a fresh adapter. A round that continues from live's adapter keeps that one's, whatever
+    stands here; `training.start_from = "base"` begins a new one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

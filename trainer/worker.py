@@ -7,11 +7,11 @@ trained already and only the gate is run. One process works in a folder at a tim
 
 Where `training.launcher` is torchrun, as many of these processes as the settings say train together (group.py). One of
 them, the lead, is the one described here; the others compute their share of the training and end before the gate. On
-another host they are started as `torchrun … -m trainer.worker join` and learn from the lead which folder it is. Where it
-is ray, this process asks a cluster to train (ray_train.py) and does the rest.
+another host they are started as `torchrun … -m trainer.worker join` and learn from the lead which folder it is. Where
+it is ray, this process asks a cluster to train (ray_train.py) and does the rest.
 
-Exit status: 0 when the round came to its end or was cancelled, 1 when it failed, 75 when another process of the training
-is gone: then nothing is said, and the round may be taken up again.
+Exit status: 0 when the round came to its end or was cancelled, 1 when it failed, 75 when another process of the
+training is gone: then nothing is said, and the round may be taken up again.
 """
 
 import contextlib

@@ -80,7 +80,9 @@ def _require_sane_magnitude(path: str, linear: torch.nn.Linear, magnitude_O: tor
             f"{path}: DoRA's magnitude is of shape {tuple(magnitude_O.shape)}, wanted ({linear.weight.shape[0]},)"
         )
     if not bool(torch.isfinite(magnitude_O).all()) or bool((magnitude_O < 0).any()):
-        raise AdapterRefused(f"{path}: DoRA's magnitude holds NaN, infinite or negative values; lengths are none of these")
+        raise AdapterRefused(
+            f"{path}: DoRA's magnitude holds NaN, infinite or negative values; lengths are none of these"
+        )
     if float(magnitude_O.float().norm()) > MAX_UPDATE_RATIO * float(linear.weight.detach().norm()):
         raise AdapterRefused(
             f"{path}: DoRA's magnitude would make the weight over {MAX_UPDATE_RATIO:g} times as large as it is"

@@ -4,8 +4,8 @@ Unmerged LoRA costs 28-44 % of the decoding speed, so every generation is merged
 float32 from the checkpoint's own weights (never by un-merging a former generation, which drifts) and rounded once to
 the serving dtype. Whatever the adapter does not touch is shared between generations.
 
-rsLoRA scales by α / √r. DoRA (Liu et al. 2024, arXiv:2402.09353, equation 5) gives each row of V = W + (α / r) B A a length
-m of its own: W' = m V / ‖V‖, row by row.
+rsLoRA scales by α / √r. DoRA (Liu et al. 2024, arXiv:2402.09353, equation 5) gives each row of V = W + (α / r) B A a
+length m of its own: W' = m V / ‖V‖, row by row.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""LoRA, rsLoRA, DoRA, QLoRA: what is trained with peft is what is sealed, merged and served, and can be gone on with."""
+"""LoRA, rsLoRA, DoRA, QLoRA: what is trained with peft is what is sealed, merged, served, and can be gone on with."""
 
 import json
 from dataclasses import replace

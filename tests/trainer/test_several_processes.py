@@ -78,7 +78,9 @@ def trained_alone(job: Job, folder: Path, method: str, **training: Any) -> list[
 @pytest.fixture
 def alone(job: Job, tmp_path: Path) -> Callable[..., list[dict[str, float]]]:
     """Train in this process; return the curve."""
-    return lambda method, **training: trained_alone(job, tmp_path / f"alone-{method}-{len(training)}", method, **training)
+    return lambda method, **training: trained_alone(
+        job, tmp_path / f"alone-{method}-{len(training)}", method, **training
+    )
 
 
 def test_two_processes_started_by_torchrun_take_the_steps_of_one_for_every_method(

@@ -134,8 +134,8 @@ class PreparedRows:
         return inputs["share"] * (loss + self.anchor * (reference.mean() - seen[-1].sum(-1).mean()))
 
     def _hold_plain_text(self, model: Any) -> float:
-        """Differentiate this step's term of plain text, before any other graph is built: it switches the adapter off and
-        on. One process a step does it; return what it found."""
+        """Differentiate this step's term of plain text, before any other graph is built: it switches the adapter off
+        and on. One process a step does it; return what it found."""
         turn = self._plain_turn
         self._plain_turn += 1
         if self.plain_weight == 0 or not self.plain_rows or turn % group.count() != group.rank():
@@ -210,10 +210,10 @@ class Resume(TrainerCallback):
         optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
         scheduler = getattr(scheduler, "scheduler", scheduler)  # accelerate's wrapper
         scheduler.last_epoch = self.steps_done
-        for group, peak, share in zip(
+        for parameters, peak, share in zip(
             scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
         ):
-            group["lr"] = peak * share(self.steps_done)
+            parameters["lr"] = peak * share(self.steps_done)
 
     def on_log(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
         """After every step, when its metrics are known."""
@@ -319,7 +319,9 @@ def run(
     trainer.anchor, trainer.plain_weight, trainer.plain_rows = training.anchor, training.plain_text_weight, plain
     trainer.all_steps, trainer._plain_turn = steps, done
     trainer.data_collator = PartsOf(trainer.data_collator, training.rows_at_once)
-    trainer.args._n_gpu = min(1, trainer.args.n_gpu)  # a process has one; transformers would split rows over all of a host
+    trainer.args._n_gpu = min(
+        1, trainer.args.n_gpu
+    )  # a process has one; transformers would split rows over all of a host
     trainer.remove_callback(PrinterCallback)
     resume.watch = watch
     trainer.add_callback(resume)  # after the watch, whose values of a step it keeps

@@ -1,8 +1,8 @@
 """The rows of one optimiser step in parts: a share for each process, and of a share a few rows at a time.
 
-The loss of a batch is a weighed mean of its parts' losses, and so is its gradient: a part's loss, times the part's weight
-over the batch's, is differentiated at once, and gradients add up over parts and processes. One batch of eight equals two
-processes with two times two rows each, to rounding. What is held in memory is one part.
+The loss of a batch is a weighed mean of its parts' losses, and so is its gradient: a part's loss, times the part's
+weight over the batch's, is differentiated at once, and gradients add up over parts and processes. One batch of eight
+equals two processes with two times two rows each, to rounding. What is held in memory is one part.
 
 (A mean of means would do for parts of one size alone: the last batch of an epoch is smaller, SFT averages over tokens,
 and KTO over liked and disliked replies with weights of their own.)
@@ -50,8 +50,8 @@ def add_gradients(
 ) -> tuple[float, Shown]:
     """Leave the gradient of a batch's loss in `parameters`; return that loss and what is shown of it.
 
-    `weight_of`: what a part's loss is a mean over. `held`: a term that belongs to the step and not to its rows, computed
-    by one process; before all others, since it switches adapters off and on. Raises PeerLost.
+    `weight_of`: what a part's loss is a mean over. `held`: a term that belongs to the step and not to its rows,
+    computed by one process; before all others, since it switches adapters off and on. Raises PeerLost.
     """
     whole = weight_of(batch)
     total = 0.0

@@ -45,9 +45,9 @@ class Optimiser:
         weight_decay: float = 0.0,
     ) -> None:
         """`groups`: peak learning rates, each with its parameters by name."""
-        self.parameters = {name: parameter for _, group in groups for name, parameter in group.items()}
+        self.parameters = {name: parameter for _, own in groups for name, parameter in own.items()}
         self._adamw = torch.optim.AdamW(
-            [{"params": list(group.values()), "lr": rate} for rate, group in groups], weight_decay=weight_decay
+            [{"params": list(own.values()), "lr": rate} for rate, own in groups], weight_decay=weight_decay
         )
         self._peaks = [rate for rate, _ in groups]
         self._warmup, self._total, self._max_norm = warmup_steps, total_steps, max_norm
@@ -63,8 +63,8 @@ class Optimiser:
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self._max_norm))
         if not math.isfinite(norm):
             raise Diverged(self.steps + 1, "grad_norm")
-        for group, peak in zip(self._adamw.param_groups, self._peaks, strict=True):
-            group["lr"] = peak * self._share()
+        for own, peak in zip(self._adamw.param_groups, self._peaks, strict=True):
+            own["lr"] = peak * self._share()
         self._adamw.step()
         self.forget()
         self.steps += 1
@@ -182,8 +182,8 @@ def train_batches(
     held: Callable[[int], torch.Tensor] | None = None,
 ) -> dict[str, float]:
     """Take one step a batch, from the last checkpoint in `kept_in` on; return the last metrics, `prefix` before their
-    names. A checkpoint is written each `every` steps and at the end. `weight_of`, `at_once`: see parts.py; `held`: a term
-    of each step, by the step's number. Raises Cancelled, Diverged, PeerLost."""
+    names. A checkpoint is written each `every` steps and at the end. `weight_of`, `at_once`: see parts.py; `held`: a
+    term of each step, by the step's number. Raises Cancelled, Diverged, PeerLost."""
     state = checkpoints.latest(kept_in)
     values: dict[str, float] = {}
     if state is not None:

@@ -40,8 +40,8 @@ class GatewayBase:
             check_adapter(policy.adapter_dir, policy.adapter_sha256, self.fingerprint, prompts=self.prompts)
             if read_adapter_config(policy.adapter_dir).use_dora:
                 raise AdapterRefused(
-                    "the adapter is DoRA, which vLLM does not serve; train with lora.kind lora or rslora, or serve it with "
-                    'policy.engine = "torch"'
+                    "the adapter is DoRA, which vLLM does not serve; train with lora.kind lora or rslora, or serve with"
+                    ' policy.engine = "torch"'
                 )
             _refuse_infinite(policy.adapter_dir / WEIGHTS_FILE)
 
