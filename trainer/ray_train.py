@@ -31,6 +31,7 @@ _OBJECT_STORE_BYTES = 80 * 2**20
 def train_on_ray(folder: Path, job: Job, emit: Emit) -> None:
     """Train the round of `folder`; its sealed adapter lies there afterwards. Raises what the lead raised (Cancelled,
     BelowBar), PeerLost when a worker died, ValueError where Ray is not installed."""
+    _set_environment(job)
     try:
         from ray.util.queue import Empty, Queue
     except ImportError as error:
@@ -142,12 +143,20 @@ def _on_gpus(job: Job) -> bool:
     return job.device == "cuda" or (job.device == "auto" and ray.cluster_resources().get("GPU", 0) >= 1)
 
 
-@contextlib.contextmanager
-def cluster(job: Job) -> Iterator[None]:
-    """Be connected to the cluster of the settings, or to one of our own here; to nothing more where one is already."""
+def _set_environment(job: Job) -> None:
+    """Ray reads these when it is imported, and hands them to its processes."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
     os.environ["TRAIN_ENABLE_SHARE_CUDA_VISIBLE_DEVICES"] = "0"  # one GPU a worker: libraries take all that they find
+    if not job.training.ray_address:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+@contextlib.contextmanager
+def cluster(job: Job) -> Iterator[None]:
+    """Be connected to the cluster of the settings, or to one of our own here; to nothing more where one is already."""
+    _set_environment(job)
     import ray
 
     if ray.is_initialized():
@@ -162,8 +171,6 @@ def cluster(job: Job) -> Iterator[None]:
         finally:
             ray.shutdown()
         return
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     # Below the system's own folder for such: Ray makes sockets there, whose paths must be short.
     files = tempfile.mkdtemp(prefix="ray-", dir="/tmp" if sys.platform != "win32" else None)
     try:

@@ -69,7 +69,7 @@ def test_a_rounds_row_records_what_it_was_held_to(
         parent=1,
         method="kto",
         round_id=None,
-        base_model="x",
+        base_model=house.context.base_model,
         gate_report=None,
         metrics={},
     ).version

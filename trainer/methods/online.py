@@ -254,8 +254,11 @@ class _Loop:
         new_T, entropy = completion_logprobs(self._policies.model, [rollout.sequences[place] for place in places])
         loss, shown = self._objective.loss(new_T, places, self._clip)
         moved = moved_nats(new_T.detach(), torch.cat([rollout.old[place] for place in places]), len(minibatch))
+        # What is shown is weighed as the loss is; these two are means over tokens and over replies, whatever that is.
         share = self._objective.weight(places) / self._objective.weight(minibatch)
-        return loss, shown | {"loss": float(loss.detach()), "entropy_nats": entropy, "moved_nats": moved / share}
+        entropy *= len(new_T) / sum(len(rollout.old[place]) for place in minibatch)
+        shown |= {"loss": float(loss.detach()), "entropy_nats": entropy / share, "moved_nats": moved / share}
+        return loss, shown
 
     def _held(self, plain: Sequence[list[int]], step: int) -> torch.Tensor:
         """The term that holds plain text to the base."""
