@@ -85,24 +85,25 @@ def _pass_on(event: str, values: dict[str, Any], emit: Emit, ended: _Ended) -> N
 
 
 def _fit(folder: Path, job: Job, said: Any, ended: _Ended) -> None:
+    """Train on the connected cluster, in a thread of its own; what goes wrong is kept in `ended`."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    training = job.training
-    with tempfile.TemporaryDirectory(dir=folder / "cache", prefix="ray-") as storage:
-        trainer = TorchTrainer(
-            train_share,
-            train_loop_config={"folder": str(folder), "said": said},
-            torch_config=TorchConfig(backend="gloo"),  # GPUs are connected afterwards (group.connect)
-            scaling_config=ScalingConfig(num_workers=training.processes, use_gpu=_on_gpus(job)),
-            run_config=RunConfig(
-                name=f"round-{job.round_id}", storage_path=storage, failure_config=FailureConfig(max_failures=0)
-            ),
-        )
-        try:
-            trainer.fit()
-        except Exception as error:
-            ended.ray_error = error
+    cache = folder / "cache"
+    try:
+        cache.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix="ray-", ignore_cleanup_errors=True) as storage:
+            TorchTrainer(
+                train_share,
+                train_loop_config={"folder": str(folder), "said": said},
+                torch_config=TorchConfig(backend="gloo"),  # GPUs are connected afterwards (group.connect)
+                scaling_config=ScalingConfig(num_workers=job.training.processes, use_gpu=_on_gpus(job)),
+                run_config=RunConfig(
+                    name=f"round-{job.round_id}", storage_path=storage, failure_config=FailureConfig(max_failures=0)
+                ),
+            ).fit()
+    except Exception as error:
+        ended.ray_error = error
 
 
 def train_share(config: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from tests.trainer.test_online import QUICK_ONLINE, prompts
 from tests.trainer.test_resume import examples
 from tests.trainer.test_reward_model import QUICK_REWARD, comparisons
 from trainer.child import TrainingProcess, child_environment, launch_arguments
-from trainer.job import CANCEL_FILE, SEALED_FILE, Job, Row, VoteRow, write_job
+from trainer.job import SEALED_FILE, Job, Row, VoteRow, write_job
 from trainer.round_folder import RUN_LOCK
 from trainer.settings import TrainingSettings
 from trainer.worker import train
@@ -86,21 +87,30 @@ def alone(job: Job, tmp_path: Path) -> Callable[..., list[dict[str, float]]]:
     )
 
 
-def test_two_processes_started_by_torchrun_take_the_steps_of_one_for_every_method(
+@pytest.mark.timeout(300)
+def test_two_processes_started_by_torchrun_take_and_stop_at_the_steps_of_one_for_every_method(
     job: Job, tmp_path: Path, alone: Any
 ) -> None:
     folders = {method: tmp_path / method for method in METHODS}
     for method, folder in folders.items():
         make_folder(job, folder, method)
+    cancelled = tmp_path / "cancelled-at-2"
+    make_folder(job, cancelled, "kto", epochs=100)
     command = [sys.executable, *launch_arguments(TrainingSettings(**TWO)), "-m", "tests.trainer.several_program"]
     environment = child_environment(1, tmp_path) | {"GLOO_SOCKET_IFNAME": "lo"}
     ran = subprocess.run(
-        [*command, *map(str, folders.values())], env=environment, check=False, timeout=110, capture_output=True
+        [*command, *map(str, folders.values()), str(cancelled)],
+        env=environment,
+        check=False,
+        timeout=280,
+        capture_output=True,
     )
     assert ran.returncode == 0, ran.stderr.decode()[-3000:]
     for method, folder in folders.items():
         found = curve(json.loads((folder / "events.json").read_text(encoding="utf-8")))
         assert_alike(found, alone(method), within=1e-3 if method in ("ppo", "grpo") else 2e-5)
+    steps = [int((cancelled / f"cancelled-{rank}").read_text()) for rank in range(2)]
+    assert steps[0] == steps[1] == 2, "both stop at the step at which the lead is told"
 
 
 @pytest.mark.parametrize("method", ["kto", "kto-kl", "dpo", "sft", "ppo", "grpo"])
@@ -141,41 +151,20 @@ def said_by(process: TrainingProcess, at: Callable[[dict[str, Any]], None]) -> l
     return said
 
 
-def test_a_round_of_two_processes_stops_dies_and_goes_on_as_a_whole(job: Job, tmp_path: Path, alone: Any) -> None:
+def kill_at(step: int, pid: Callable[[], int]) -> Callable[[dict[str, Any]], None]:
+    return lambda event: os.kill(pid(), signal.SIGKILL) if event["step"] == step else None
+
+
+@pytest.mark.timeout(300)
+def test_a_round_of_two_processes_dies_and_goes_on_as_a_whole(job: Job, tmp_path: Path, alone: Any) -> None:
     folder = tmp_path / "round"
     made = make_folder(job, folder, "kto", epochs=4, **TWO)
 
-    def cancel(event: dict[str, Any]) -> None:
-        if event["step"] == 2:
-            (folder / CANCEL_FILE).touch()
-
     process = TrainingProcess(folder, 2, made.training)
-    said = said_by(process, cancel)
-    assert (process.wait(), said[-1]["event"]) == (0, "cancelled")
-    assert curve(said)[-1]["progress"] <= 4 / 11, "stopped within a step"
-
-    (folder / CANCEL_FILE).unlink()
-    process = TrainingProcess(folder, 2, made.training)
-    said = said_by(process, lambda event: os.kill(helper_of(folder), signal.SIGKILL) if event["step"] == 5 else None)
+    said = said_by(process, kill_at(3, lambda: helper_of(folder)))
     assert process.wait() != 0, "one is gone: all are"
     assert {event["event"] for event in said} <= {"state", "metric"}, "the round may be taken up again"
 
-    process = TrainingProcess(folder, 2, made.training)
-    said = said_by(process, lambda event: None)
-    assert process.wait() == 0, process.why_it_died(1)
-    assert [event["event"] for event in said if event["event"] != "metric"][-4:] == [
-        "sealed",
-        "state",
-        "gate",
-        "done",
-    ]
-    assert len(curve(said)) < 11
-    assert_alike(curve(said)[-2:], alone("kto", epochs=4)[-2:], within=1e-4)
-
-
-def test_a_killed_torchrun_leaves_no_process_behind(job: Job, tmp_path: Path) -> None:
-    folder = tmp_path / "round"
-    made = make_folder(job, folder, "kto", epochs=400, **TWO)
     process = TrainingProcess(folder, 2, made.training)
     while not any(event["event"] == "metric" for event in process.events(60) or ()):
         pass
@@ -183,6 +172,22 @@ def test_a_killed_torchrun_leaves_no_process_behind(job: Job, tmp_path: Path) ->
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     until(lambda: not Path(f"/proc/{helper}").exists(), 10)
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    over_hosts = TrainingSettings(**TWO, hosts=2, master_port=port)
+    join = ["--nnodes", "2", "--nproc-per-node", "1", "--node-rank", "1", "--master-addr", "127.0.0.1"]
+    join += ["--master-port", str(port), "-m", "trainer.worker", "join"]
+    command = [sys.executable, "-m", "torch.distributed.run", *join]
+    with subprocess.Popen(command, env=child_environment(1, tmp_path), stdin=subprocess.DEVNULL) as other_host:
+        process = TrainingProcess(folder, 1, over_hosts)
+        said = said_by(process, lambda event: None)
+        assert process.wait() == 0, process.why_it_died(1)
+        assert other_host.wait(60) == 0
+    names = [event["event"] for event in said if event["event"] != "metric"]
+    assert names[-4:] == ["sealed", "state", "gate", "done"]
+    assert len(curve(said)) <= 8, "it went on from its checkpoint"
+    assert_alike(curve(said)[-2:], alone("kto", epochs=4)[-2:], within=1e-4)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra thumbwise[ray] is not installed")
