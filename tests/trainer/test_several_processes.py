@@ -190,6 +190,8 @@ def test_a_round_of_two_processes_dies_and_goes_on_as_a_whole(job: Job, tmp_path
     assert_alike(curve(said)[-2:], alone("kto", epochs=4)[-2:], within=1e-4)
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore:`use_\\w+` is deprecated:DeprecationWarning")  # Ray asks itself by old names
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra thumbwise[ray] is not installed")
 def test_two_workers_of_ray_take_the_steps_of_one_process(job: Job, tmp_path: Path, alone: Any) -> None:
     from trainer.ray_train import cluster, train_on_ray
