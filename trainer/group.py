@@ -32,7 +32,7 @@ _RENDEZVOUS = (
     "ROLE_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
 )  # fmt: skip
 _connections: dict[str, Any] = {}
-"""The process group that connects GPU to GPU, where the models are on GPUs; everything else goes from host to host."""
+""""cuda": the process group that connects GPU to GPU, where models are on GPUs. All else goes from host to host."""
 
 
 class PeerLost(ConnectionError):
@@ -111,6 +111,18 @@ def own(rows: Sequence[T]) -> Sequence[T]:
     return rows[len(rows) * rank() // count() : len(rows) * (rank() + 1) // count()]
 
 
+@torch.no_grad()
+def begin_alike(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Give every parameter the lead's values: seeds give other numbers on another kind of GPU. Raises PeerLost."""
+    if count() == 1:
+        return
+    held = list(parameters)
+    flat = torch.cat([found.reshape(-1) for found in held])
+    _together(lambda: distributed.broadcast(flat, src=0, group=_connections.get(flat.device.type)))
+    for parameter, values in zip(held, flat.split([found.numel() for found in held]), strict=True):
+        parameter.copy_(values.view_as(parameter))
+
+
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Give every parameter the sum of all processes' gradients. Raises PeerLost."""
     if count() == 1:
@@ -118,7 +130,7 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     held = list(parameters)
     gradients = [torch.zeros_like(found) if found.grad is None else found.grad for found in held]
     flat = torch.cat([found.reshape(-1) for found in gradients])
-    _together(lambda: distributed.all_reduce(flat, group=_connections.get("cuda")))
+    _together(lambda: distributed.all_reduce(flat, group=_connections.get(flat.device.type)))
     for parameter, summed in zip(held, flat.split([found.numel() for found in gradients]), strict=True):
         parameter.grad = summed.view_as(parameter).clone()
 

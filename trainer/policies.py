@@ -5,7 +5,6 @@ frozen ("live"). A round therefore continues from live: the candidate starts as 
 is the reference, and what is sealed is still a single adapter against the base. One thread owns the model.
 """
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -107,14 +106,6 @@ class Policies:
             if ".default." in name and not torch.isfinite(weight).all():
                 return str(name)
         return None
-
-    def weights_digest(self) -> bytes:
-        """A digest of what is trained, for processes that must begin alike."""
-        digest = hashlib.sha256()
-        for name, weight in sorted(self.model.named_parameters()):
-            if weight.requires_grad:
-                digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())
-        return digest.digest()
 
     def save_candidate(self, folder: Path) -> Path:
         """Save the candidate's adapter as peft does (safetensors and config) under `folder`; return its directory."""

@@ -153,6 +153,7 @@ def train(folder: Path, job: Job, emit: Emit) -> "Policies | None":
     policies; None for a round that was trained before, or that comes to no policy. Raises what the methods raise."""
     import torch
 
+    from serving.engine.base_model import fingerprint
     from trainer import group
     from trainer.drawing import engine_draw
     from trainer.methods.steps import stop_when_cancelled
@@ -167,7 +168,7 @@ def train(folder: Path, job: Job, emit: Emit) -> "Policies | None":
     emit("state", state="training", detail={"rows": len(rows), "method": job.method, "doing": "loading"})
     policies = Policies.open(job)
     group.connect(policies.model.device.type)
-    group.require_alike("the candidate's first weights", policies.weights_digest())
+    group.require_alike("the base models", fingerprint(Path(job.base_model_dir)).encode())
 
     def look() -> None:
         if group.count() == 1:  # in a group all stop at a step: one that stopped here would leave the others waiting

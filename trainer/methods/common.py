@@ -311,6 +311,7 @@ def run(
     training = job.training
     rows = len(next(iter(columns.values())))
     steps, done = math.ceil(rows / training.batch_size), resume.steps_done
+    group.begin_alike(found for found in policies.model.parameters() if found.requires_grad)
     resume.load_weights(policies.model)
     if done >= steps:
         return steps

@@ -46,6 +46,7 @@ class Optimiser:
     ) -> None:
         """`groups`: peak learning rates, each with its parameters by name."""
         self.parameters = {name: parameter for _, own in groups for name, parameter in own.items()}
+        group.begin_alike(self.parameters.values())
         self._adamw = torch.optim.AdamW(
             [{"params": list(own.values()), "lr": rate} for rate, own in groups], weight_decay=weight_decay
         )
