@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tests.trainer.parts import PEFT_NOISE, until
+from tests.trainer.parts import PEFT_NOISE, QUICK_TRAINING, MakeHouse, ask, fill_with_feedback, read_round, until
 from tests.trainer.test_methods import one_step, pairs, votes
 from tests.trainer.test_online import QUICK_ONLINE, prompts
 from tests.trainer.test_resume import examples
@@ -24,6 +24,7 @@ from trainer.child import TrainingProcess, child_environment, launch_arguments
 from trainer.job import SEALED_FILE, Job, Row, VoteRow, write_job
 from trainer.round_folder import RUN_LOCK
 from trainer.settings import TrainingSettings
+from trainer.supervisor import Supervisor
 from trainer.worker import train
 
 pytestmark = [pytest.mark.filterwarnings(noise) for noise in PEFT_NOISE]
@@ -205,6 +206,39 @@ def test_two_workers_of_ray_take_the_steps_of_one_process(job: Job, tmp_path: Pa
             assert weights_sealed(folder)
     for method, found in curves.items():
         assert_alike(found, alone(method))
+
+
+@pytest.mark.parametrize(("launcher", "starts"), [("here", 1), ("torchrun", 2)])
+def test_a_training_that_lost_one_of_several_is_started_again(
+    make_house: MakeHouse, monkeypatch: pytest.MonkeyPatch, launcher: str, starts: int
+) -> None:
+    """One process that ends with a status has failed by itself; of several, one may have been killed."""
+    started: list[TrainingSettings] = []
+
+    class Ends:
+        def __init__(self, folder: Path, threads: int, training: TrainingSettings) -> None:
+            started.append(training)
+
+        def events(self, timeout_s: float) -> None:
+            return None
+
+        def end(self) -> None:
+            pass
+
+        def wait(self) -> int:
+            return 1
+
+        def why_it_died(self, status: int) -> str:
+            return "ended with status 1"
+
+    monkeypatch.setattr("trainer.round_run.TrainingProcess", Ends)
+    processes = 2 if launcher == "torchrun" else 1
+    house = make_house(training=QUICK_TRAINING.model_copy(update={"launcher": launcher, "processes": processes}))
+    house.store.write(fill_with_feedback, 1)
+    round_id = ask(house)
+    Supervisor(house.context).run_next()
+    assert read_round(house.store, round_id).state == "failed"
+    assert [one.processes for one in started] == [processes] * starts
 
 
 @pytest.mark.parametrize(
