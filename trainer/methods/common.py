@@ -320,9 +320,7 @@ def run(
     trainer.anchor, trainer.plain_weight, trainer.plain_rows = training.anchor, training.plain_text_weight, plain
     trainer.all_steps, trainer._plain_turn = steps, done
     trainer.data_collator = PartsOf(trainer.data_collator, training.rows_at_once)
-    trainer.args._n_gpu = min(
-        1, trainer.args.n_gpu
-    )  # a process has one; transformers would split rows over all of a host
+    trainer.args._n_gpu = min(1, trainer.args.n_gpu)  # transformers would split a step's rows over all GPUs of a host
     trainer.remove_callback(PrinterCallback)
     resume.watch = watch
     trainer.add_callback(resume)  # after the watch, whose values of a step it keeps
