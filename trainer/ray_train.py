@@ -149,7 +149,10 @@ def _set_environment(job: Job) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
     os.environ["TRAIN_ENABLE_SHARE_CUDA_VISIBLE_DEVICES"] = "0"  # one GPU a worker: libraries take all that they find
-    if not job.training.ray_address:
+    if not job.training.ray_address:  # what a cluster of one host and one training has no use for
+        os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
+        os.environ["RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION"] = "0"
+        os.environ["RAY_TRAIN_METRICS_ENABLED"] = "0"
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
