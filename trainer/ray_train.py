@@ -13,7 +13,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -24,6 +23,9 @@ from trainer.events import Emit
 from trainer.job import Job, read_job
 
 _LOOK_EVERY_S = 0.2
+_SHORT = Path("/tmp")
+"""Where Ray's files are for the time: it makes sockets there, whose whole paths must be below 107 characters."""
+_FILES = "tw-ray-"
 _OBJECT_STORE_BYTES = 80 * 2**20
 """Ray's least: nothing but events passes through it."""
 
@@ -157,6 +159,14 @@ def _set_environment(job: Job) -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
+def _remove_leftovers() -> None:
+    """Remove the files of clusters whose training was killed: Ray's processes go with it, its files do not."""
+    for left in _SHORT.glob(f"{_FILES}[0-9]*-*"):
+        pid = left.name.removeprefix(_FILES).partition("-")[0]
+        if left.stat().st_uid == os.getuid() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(left, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def cluster(job: Job) -> Iterator[None]:
     """Be connected to the cluster of the settings, or to one of our own here; to nothing more where one is already."""
@@ -175,8 +185,8 @@ def cluster(job: Job) -> Iterator[None]:
         finally:
             ray.shutdown()
         return
-    # Below the system's own folder for such: Ray makes sockets there, whose paths must be short.
-    files = tempfile.mkdtemp(prefix="ray-", dir="/tmp" if sys.platform != "win32" else None)
+    _remove_leftovers()
+    files = tempfile.mkdtemp(prefix=f"{_FILES}{os.getpid()}-", dir=_SHORT)
     try:
         ray.init(
             num_cpus=training.processes + 1,
