@@ -271,10 +271,19 @@ def _section(name: str, model: type[BaseModel], found: dict[str, tuple[Any, str]
 
 def _at_odds(sections: Mapping[str, Any]) -> list[str]:
     """Say which settings of different sections cannot stand together; a section that is None has had its say."""
-    policy, vllm = sections["policy"], sections["vllm"]
-    if policy is not None and vllm is not None and policy.engine == "vllm" and not vllm.replicas:
-        return ["policy.engine is 'vllm', but vllm.replicas is empty; name the address of at least one vLLM server"]
-    return []
+    policy, vllm, lora = sections["policy"], sections["vllm"], sections["lora"]
+    found: list[str] = []
+    if policy is None or policy.engine != "vllm":
+        return found
+    if vllm is not None and not vllm.replicas:
+        found.append(
+            "policy.engine is 'vllm', but vllm.replicas is empty; name the address of at least one vLLM server"
+        )
+    if lora is not None and lora.kind == "dora":
+        found.append(
+            "lora.kind is 'dora', which vLLM does not serve, and policy.engine is 'vllm'; wanted: lora or rslora"
+        )
+    return found
 
 
 def _nearest(word: str, known: list[str], form: str) -> str:

@@ -17,6 +17,7 @@ from serving.engine.allocator import keep_freed_memory
 from serving.engine.base_model import choose_device, choose_dtype, load_model, load_tokenizer
 from serving.settings import PolicySettings
 from trainer.encoding import Encoder
+from trainer.four_bit import load_four_bit
 from trainer.job import Job
 from trainer.settings import LoraSettings
 from trainer.trunk import trunk_of
@@ -64,7 +65,7 @@ class Policies:
             keep_freed_memory()
         base_dir = Path(job.base_model_dir)
         tokenizer = load_tokenizer(base_dir)
-        base = load_model(base_dir, dtype).to(device)
+        base = load_four_bit(base_dir, device) if job.lora.four_bit_base else load_model(base_dir, dtype).to(device)
         torch.manual_seed(job.seed)  # the fresh adapter's A matrices
         begin = job.live_adapter_dir if job.training.start_from == "live" else None
         start = Path(job.adapters_dir) / candidate_sha256 if candidate_sha256 else begin
@@ -134,6 +135,8 @@ def lora_config(model: Any, lora: LoraSettings) -> Any:
         task_type="CAUSAL_LM",
         r=lora.rank,
         lora_alpha=lora.alpha,
+        use_rslora=lora.kind == "rslora",
+        use_dora=lora.kind == "dora",
         lora_dropout=0.0,
         target_modules=targets,
         layers_to_transform=upper_layers(layers, lora.upper_layers),

@@ -251,7 +251,7 @@ class RoundRun:
         job = read_job(self._folder)
         (self._folder / CANCEL_FILE).unlink(missing_ok=True)
         self._context.on_training(True)
-        child = TrainingProcess(self._folder, threads_for(job.training.threads))
+        child = TrainingProcess(self._folder, threads_for(job.training.threads), job.training)
         found: dict[str, Any] = {}
         heard = time.monotonic()
         try:
@@ -270,7 +270,8 @@ class RoundRun:
             raise
         finally:
             self._context.on_training(False)
-        return found, Died(child.why_it_died(status), by_signal=status < 0)
+        several = job.training.launcher != "here"  # whoever of them was killed, the first process ends with a status
+        return found, Died(child.why_it_died(status), by_signal=status < 0 or several)
 
     def _take(self, events: list[dict[str, Any]], found: dict[str, Any]) -> None:
         points: list[RoundMetric] = []

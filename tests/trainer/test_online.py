@@ -152,6 +152,9 @@ class Recorded:
         self.ratios.append((new.detach() - torch.cat([self.rollout.old[place] for place in places])).exp())
         return self.inner.loss(new, places, clip)
 
+    def weight(self, places: Sequence[int]) -> float:
+        return float(self.inner.weight(places))
+
     def state(self) -> Any:
         return self.inner.state()
 

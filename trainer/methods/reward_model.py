@@ -229,6 +229,7 @@ def train_reward_model(
             every=job.training.checkpoint_every,
             emit=emit,
             prefix="reward/",
+            at_once=job.training.rows_at_once,
         )
     return model, {"reward/rows": len(rankings), "reward/steps": len(batches), **last}
 
