@@ -50,7 +50,7 @@ class Runs:
     def middle(self, name: str) -> float:
         """Median over the repeats of `first_s`, or of the mean of `step_s`."""
         return statistics.median(
-            result[name] if name == "first_s" else statistics.mean(result[name]) for result in self.results
+            float(result[name]) if name == "first_s" else statistics.mean(result[name]) for result in self.results
         )
 
     @property

@@ -56,7 +56,7 @@ def _score(model: Any, rows: list[Encoded]) -> list[torch.Tensor]:
         inputs = {"input_ids": ids_BT, "attention_mask": mask_BT, "position_ids": positions_BT, "use_cache": False}
         states = head.states_before(model, scored_BT, **inputs)
         found = head.of_states(states, head.weight_of(model), ids_BT[scored_BT])
-        return list(found.split([len(row.completion_ids) for row in rows]))
+        return list(torch.split(found, [len(row.completion_ids) for row in rows]))
     logits_BKV = (
         model(
             input_ids=ids_BT.to(device),

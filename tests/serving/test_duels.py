@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from itertools import combinations, cycle
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from serving.settings import DuelSettings, PolicySettings, ServingSettings
 from tests.serving.test_api_chat import stream
 
 COMPARED = {"n": 2, "metadata": {"compare": True}}
-SURELY = {"explore": 1e-12, "hint_share": 0.0}
+SURELY: dict[str, Any] = {"explore": 1e-12, "hint_share": 0.0}
 TEXTS = st.builds(Said, st.text("abc  ", max_size=40), st.sampled_from(["stop", "length"]))
 SHORT, LONG = (
     Said("Robin.", "stop"),
@@ -186,7 +187,7 @@ def test_replies_that_are_not_compared_are_no_duel(context, chat):
 def test_a_queue_without_room_for_more_shows_what_fits(context, chat, store):
     context.engine, context.duels = Lengths(8), DuelSettings(**SURELY)
     context.engine.room = 3
-    context.engine.start, start = lambda request: start(request), context.engine.start
+    start = context.engine.start
     full = context.engine.started
 
     def forgetful(request):
@@ -214,8 +215,10 @@ def test_candidates_that_break_off_are_left_out_while_enough_are_left(context, c
             pass
 
         async def __aiter__(self):
+            yield await self.next()
+
+        async def next(self):
             raise QueueFull(1.0)
-            yield
 
     def breaking(request):
         stream = start(request)
