@@ -77,7 +77,10 @@ def providers_of(
 
 def consent_url(provider: Provider, *, redirect_uri: str, state: str, verifier: str) -> str:
     """Return the address where a person agrees to be recognised."""
-    url, _ = _client(provider, redirect_uri).create_authorization_url(
+    from authlib.oauth2.client import OAuth2Client
+
+    protocol = OAuth2Client(None, **_client_of(provider, redirect_uri))  # words alone: it has no connection
+    url, _ = protocol.create_authorization_url(
         provider.authorize_url, state=state, code_verifier=verifier, **provider.extra
     )
     return str(url)
@@ -87,9 +90,10 @@ async def account_of(provider: Provider, *, code: str, redirect_uri: str, verifi
     """Return whose account `code` stands for. Raises ProviderFailed; no message of it holds a secret."""
     import httpx2
     from authlib.common.errors import AuthlibBaseError
+    from authlib.integrations.httpx_client import AsyncOAuth2Client
 
     try:
-        async with _client(provider, redirect_uri) as client:
+        async with AsyncOAuth2Client(**_client_of(provider, redirect_uri), timeout=TIMEOUT_S) as client:
             await client.fetch_token(
                 provider.token_url, grant_type="authorization_code", code=code, code_verifier=verifier
             )
@@ -112,15 +116,12 @@ def _account(provider: Provider, found: Any) -> ProvedAccount:
     return ProvedAccount(provider.code, subject, str(found.get(provider.name_key, ""))[:MOST_NAME_CHARACTERS])
 
 
-def _client(provider: Provider, redirect_uri: str) -> Any:
-    from authlib.integrations.httpx_client import AsyncOAuth2Client
-
-    return AsyncOAuth2Client(
-        provider.client_id,
-        provider.client_secret,
-        token_endpoint_auth_method="client_secret_post",
-        code_challenge_method="S256",
-        scope=provider.scope or None,
-        redirect_uri=redirect_uri,
-        timeout=TIMEOUT_S,
-    )
+def _client_of(provider: Provider, redirect_uri: str) -> dict[str, Any]:
+    return {
+        "client_id": provider.client_id,
+        "client_secret": provider.client_secret,
+        "token_endpoint_auth_method": "client_secret_post",
+        "code_challenge_method": "S256",
+        "scope": provider.scope or None,
+        "redirect_uri": redirect_uri,
+    }

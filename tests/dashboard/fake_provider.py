@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import httpx
 
-CLIENT_ID, CLIENT_SECRET = "4711", "a secret of the tests"
+CLIENT_ID, CLIENT_SECRET = "4711", "hush-hush-of-the-tests"
 CONSENT, TOKEN, ACCOUNT = "consent", "token", "account"
 PATHS = {
     "/login/oauth/authorize": CONSENT, "/login/oauth/access_token": TOKEN, "/user": ACCOUNT,
