@@ -64,8 +64,9 @@ Places, which are not settings of the file:
 | `THUMBWISE_DATA` | The data folder, as `--data`. |
 | `THUMBWISE_CONFIG` | The configuration file, as `--config`. |
 | `THUMBWISE_URL` | The server that commands such as `thumbwise round list` speak to, as `--url`. |
-| `THUMBWISE_MODELS_DIR` | Where the bundled model is kept. Without it: `DATA/models`. `make` sets it to \
-`.models` in the checkout, so that the server and the tests share one copy. |
+| `THUMBWISE_MODELS_DIR` | Where the bundled model is kept. `make` sets it to `.models` in the checkout, so that the \
+server and the tests share one copy. Without it: the first that is there of `DATA/models` and the checkout's \
+`.models`, else `DATA/models`. |
 """
 
 

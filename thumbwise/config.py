@@ -64,6 +64,8 @@ PLACES = ("DATA", "CONFIG", "URL", "MODELS_DIR")
 OF_OTHERS = ("CHROMIUM", "TEST_", "BENCH_")
 """Beginnings of variables that tests and benchmarks read; not ours to refuse."""
 CONFIG_NAME = "thumbwise.toml"
+CHECKOUT = Path(__file__).parent.parent
+"""Where this code lies: a checkout, in which `make` keeps the bundled model in `.models`, or a folder of packages."""
 MAY_HOLD_A_PASSWORD = ("store.url", "vllm.replicas")
 """Settings whose value no error repeats."""
 
@@ -154,7 +156,7 @@ def load_settings(
         raise ConfigError(problems)
     return Settings(
         data_dir=data_dir,
-        models_dir=Path(environ.get(PREFIX + "MODELS_DIR") or data_dir / "models"),
+        models_dir=models_dir_of(data_dir, environ),
         admin_token=secrets["ADMIN_TOKEN"],
         rater_key=key,
         vllm_api_key=secrets["VLLM_API_KEY"],
@@ -166,6 +168,15 @@ def load_settings(
         origins={name: origin for name, (_, origin) in found.items()},
         **{name.replace(".", "_"): section for name, section in sections.items()},
     )
+
+
+def models_dir_of(data_dir: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return where the bundled model is kept: the environment's folder, else the first that is there of DATA/models and
+    the checkout's `.models`, else DATA/models. So what `make` fetched is not fetched again by a command beside it."""
+    if named := environ.get(PREFIX + "MODELS_DIR"):
+        return Path(named)
+    own, of_make = data_dir / "models", CHECKOUT / ".models"
+    return of_make if of_make.is_dir() and not own.is_dir() else own
 
 
 def without_password(url: str) -> str:
@@ -195,7 +206,9 @@ def _from_file(path: Path, problems: list[str]) -> dict[str, tuple[Any, str]]:
             if isinstance(values, dict):
                 problems.append(f"{where}: unknown section [{section}]{_nearest(section, list(SECTIONS), '[{}]')}")
             else:
-                problems.append(f"{where}: {section} stands in no section{_nearest_setting(section)}")
+                problems.append(
+                    f"{where}: {section} stands in no section{_nearest_setting(section.rpartition('.')[2])}"
+                )
             continue
         for key, value in values.items():
             where = f"{path} line {_line_of(text, section, key)}"
