@@ -12,6 +12,8 @@ from feedback_store.access.rules import role_of
 from feedback_store.dashboard import (
     account,
     annotate,
+    elsewhere,
+    erase,
     home,
     inbox,
     inbox_reply,
@@ -36,7 +38,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 log = logging.getLogger(__name__)
 
 MODULES = (
-    home, sign_in, account, language, overview, inbox, inbox_reply, annotate, rounds, versions, people, settings,
+    home, sign_in, elsewhere, account, language, overview, inbox, inbox_reply, annotate, rounds, versions, people,
+    erase, settings,
 )  # fmt: skip
 """Every module with pages: each has a `routes`."""
 

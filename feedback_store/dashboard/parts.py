@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from feedback_store.access.attempts import Attempts
+from feedback_store.access.flows import Flows
+from feedback_store.access.providers import Provider
 from feedback_store.settings import AccessSettings
 from feedback_store.store import Store
 
@@ -51,3 +53,10 @@ class DashboardParts:
     stopping: Callable[[], bool] = lambda: False
     """True once the server ends: open event streams then end too."""
     attempts: Attempts = field(default_factory=lambda: Attempts(SIGN_IN_WINDOW_S))
+    providers: Mapping[str, Provider] = field(default_factory=dict)
+    """Where people may sign in beside their password, by code. Empty: nowhere."""
+    flows: Flows = field(init=False)
+    """The ways to those providers that are under way."""
+
+    def __post_init__(self) -> None:
+        self.flows = Flows(self.admin_token)

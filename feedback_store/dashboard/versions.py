@@ -23,6 +23,7 @@ from feedback_store.dashboard.routes import Routes
 from feedback_store.dashboard.visit import Visit
 from feedback_store.errors import Conflict
 from feedback_store.health import VersionFigures
+from feedback_store.lineage import lineage as line_of
 from feedback_store.pages.language import to_translate
 from feedback_store.records import Canary, Deployment, Feedback, PolicyVersion
 
@@ -125,6 +126,7 @@ async def show_version(visit: Visit) -> Response:
         notes=await visit.read(_notes, number),
         acts=ACTS,
         learnt=learnt,
+        line=await visit.read(line_of, number),
         held_out=held_out,
         trained_on=acts,
         forced={move.version for move in everything.moves if move.forced},

@@ -150,6 +150,12 @@ def cookie_name(parts: DashboardParts) -> str:
     return f"thumbwise-{hmac.new(b'cookie', parts.admin_token.encode(), 'sha256').hexdigest()[:8]}"
 
 
+def own_url(visit: Visit, path: str) -> str:
+    """Return the address under which this browser reaches `path` here, to be passed on."""
+    scheme = "https" if visit.parts.access.behind_tls else visit.request.url.scheme
+    return f"{scheme}://{visit.request.headers.get('host', '')}{path}"
+
+
 def local_path(text: str | None, otherwise: str) -> str:
     """Return `text` when it is a path of this server to come back to, never another site's address."""
     if text and text.startswith("/") and not text.startswith(("//", "/\\")) and text.isprintable() and len(text) < 2000:
@@ -157,4 +163,4 @@ def local_path(text: str | None, otherwise: str) -> str:
     return otherwise
 
 
-__all__ = ["Forbidden", "SignInNeeded", "Visit", "checked", "cookie_name", "local_path"]
+__all__ = ["Forbidden", "SignInNeeded", "Visit", "checked", "cookie_name", "local_path", "own_url"]

@@ -8,6 +8,7 @@ engine and the store are closed.
 
 import contextlib
 import functools
+import importlib.util
 import logging
 import os
 import signal
@@ -364,7 +365,21 @@ def dashboard_parts(settings: "Settings", context: Any, app: Any) -> Any:
         on_pointer_moved=context.on_pointer_moved,
         conflicts=(AdapterRefused,),
         stopping=lambda: getattr(app.state, "is_stopping", lambda: False)() or context.stopping,
+        providers=_sign_in_providers(settings),
     )
+
+
+def _sign_in_providers(settings: "Settings") -> Mapping[str, Any]:
+    """Where people may sign in beside their password. Raises Failure where what that needs is not installed."""
+    from feedback_store.access.providers import providers_of
+
+    found = providers_of(
+        settings.sign_in_github, settings.github_client_secret, settings.sign_in_discord, settings.discord_client_secret
+    )
+    if found and importlib.util.find_spec("authlib") is None:
+        named = " and ".join(f"[sign_in.{code}]" for code in found)
+        raise Failure(f"{named} needs Authlib, which is not installed: pip install 'thumbwise[sign-in]'")
+    return found
 
 
 def _serve(app: Any, settings: "Settings", listener: socket.socket) -> None:

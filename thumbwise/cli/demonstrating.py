@@ -1,6 +1,5 @@
 """`thumbwise demo`: the whole loop with simulated raters, on a server of its own."""
 
-import os
 import signal
 import sys
 import tempfile
@@ -121,8 +120,10 @@ def _end(number: int, frame: object) -> None:
 
 
 def _models_dir() -> Path:
-    """Share one copy of the bundled model: the environment's, else the one that `thumbwise up` keeps in ./data."""
-    return Path(os.environ.get("THUMBWISE_MODELS_DIR") or Path("data") / "models").absolute()
+    """Share one copy of the bundled model with `thumbwise up`, whose data folder is ./data."""
+    from thumbwise.config import models_dir_of
+
+    return models_dir_of(Path("data")).absolute()
 
 
 def _pair(text: str) -> tuple[str, str | int | float | bool]:
