@@ -119,7 +119,7 @@ def begin_alike(parameters: Iterable[torch.nn.Parameter]) -> None:
     held = list(parameters)
     flat = torch.cat([found.reshape(-1) for found in held])
     _together(lambda: distributed.broadcast(flat, src=0, group=_connections.get(flat.device.type)))
-    for parameter, values in zip(held, flat.split([found.numel() for found in held]), strict=True):
+    for parameter, values in zip(held, torch.split(flat, [found.numel() for found in held]), strict=True):
         parameter.copy_(values.view_as(parameter))
 
 
@@ -131,7 +131,7 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     gradients = [torch.zeros_like(found) if found.grad is None else found.grad for found in held]
     flat = torch.cat([found.reshape(-1) for found in gradients])
     _together(lambda: distributed.all_reduce(flat, group=_connections.get(flat.device.type)))
-    for parameter, summed in zip(held, flat.split([found.numel() for found in gradients]), strict=True):
+    for parameter, summed in zip(held, torch.split(flat, [found.numel() for found in gradients]), strict=True):
         parameter.grad = summed.view_as(parameter).clone()
 
 

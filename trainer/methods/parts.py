@@ -63,7 +63,7 @@ def add_gradients(
     for part in in_parts(batch, at_once):
         share = weight_of(part) / whole
         loss, values = loss_of(list(part))
-        (loss * share).backward()
+        (loss * share).backward()  # type: ignore[no-untyped-call]
         total += share * float(loss.detach())
         shown.append((values, dict.fromkeys(values, share)))
     group.sum_gradients(parameters)
