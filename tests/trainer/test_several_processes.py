@@ -30,7 +30,7 @@ from trainer.worker import train
 pytestmark = [pytest.mark.filterwarnings(noise) for noise in PEFT_NOISE]
 METHODS = ("kto", "kto-kl", "dpo", "sft", "ppo", "grpo")
 EASY_BAR = {"min_held_out": 3, "min_accuracy_bound": 0.0, "min_share_of_ceiling": 0.0, "max_calibration_error": 1.0}
-TWO = {"launcher": "torchrun", "processes": 2}
+TWO: dict[str, Any] = {"launcher": "torchrun", "processes": 2}
 
 
 def more_votes() -> list[VoteRow]:
@@ -41,7 +41,7 @@ def more_votes() -> list[VoteRow]:
 def make_folder(job: Job, folder: Path, method: str, **training: Any) -> Job:
     """Write a folder whose training takes several steps; return its job."""
     rows: dict[str, list[Any]] = {"kto": more_votes(), "kto-kl": more_votes(), "dpo": pairs()[:5], "sft": examples()}
-    settings = {"batch_size": 4, "epochs": 1, "learning_rate": 1e-2, "checkpoint_every": 1}
+    settings: dict[str, Any] = {"batch_size": 4, "epochs": 1, "learning_rate": 1e-2, "checkpoint_every": 1}
     settings |= {"kto_loss": "kto"} if method == "kto-kl" else {}
     settings |= {"chosen_likelihood_weight": 0.2} if method == "dpo" else {}
     made = one_step(job, method.partition("-")[0], **settings | training)
