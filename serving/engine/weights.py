@@ -152,4 +152,5 @@ def dora_magnitudes(tensors: dict[str, torch.Tensor]) -> Magnitudes:
 def with_row_lengths(weight_OI: torch.Tensor, lengths_O: torch.Tensor) -> torch.Tensor:
     """Return the weight with each row stretched to its length; a row of zeros stays one."""
     norms_O: torch.Tensor = torch.linalg.norm(weight_OI, dim=1)
-    return weight_OI * (lengths_O / norms_O.clamp(min=torch.finfo(norms_O.dtype).tiny))[:, None]
+    stretched: torch.Tensor = weight_OI * (lengths_O / norms_O.clamp(min=torch.finfo(norms_O.dtype).tiny))[:, None]
+    return stretched
