@@ -316,6 +316,8 @@ def _at_odds(sections: Mapping[str, Any]) -> list[str]:
     """Say which settings of different sections cannot stand together; a section that is None has had its say."""
     policy, vllm, lora = sections["policy"], sections["vllm"], sections["lora"]
     found: list[str] = []
+    if policy is not None and lora is not None and lora.four_bit_base and policy.device in ("cpu", "mps"):
+        found.append(f"lora.four_bit_base is for CUDA alone, and policy.device is {policy.device!r}; switch it off")
     if policy is None or policy.engine != "vllm":
         return found
     if vllm is not None and not vllm.replicas:

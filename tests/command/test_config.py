@@ -182,6 +182,15 @@ def test_vllm_without_an_address_is_refused_and_its_addresses_are_plain(tmp_path
     assert settings.vllm.replicas == ("http://a:1", "https://b/prefix")
 
 
+def test_a_kind_of_adapter_that_could_not_be_trained_or_served_is_refused(tmp_path: Path) -> None:
+    vllm = {"THUMBWISE_POLICY_ENGINE": "vllm", "THUMBWISE_VLLM_REPLICAS": "http://a:1"}
+    (problem,) = problems_of(tmp_path, vllm | {"THUMBWISE_LORA_KIND": "dora"})
+    assert "vLLM does not serve" in problem
+    assert load_settings(tmp_path, environ=vllm | {"THUMBWISE_LORA_KIND": "rslora"}).lora.kind == "rslora"
+    (problem,) = problems_of(tmp_path, {"THUMBWISE_LORA_FOUR_BIT_BASE": "true", "THUMBWISE_POLICY_DEVICE": "cpu"})
+    assert "for CUDA alone" in problem
+
+
 def test_no_secret_of_the_vllm_servers_is_shown(tmp_path: Path) -> None:
     (problem,) = problems_of(tmp_path, {"THUMBWISE_VLLM_REPLICAS": "http://anna:hunter2@host"})
     assert "hunter2" not in problem and "THUMBWISE_VLLM_API_KEY" in problem
