@@ -36,7 +36,7 @@ CONDITIONS: Mapping[str, str] = {
 
 
 def facts(connection: Connection) -> dict[str, str]:
-    """What the cases' addresses name: a reply in the middle, the days around it, somebody who rated, and who did most."""
+    """What the addresses name: a reply in the middle, the days around it, somebody who rated, and who did most."""
     count = connection.execute(select(func.count()).select_from(inbox)).scalar_one()
     middle = connection.execute(select(inbox).order_by(inbox.c.created_at).offset(count // 2).limit(1)).mappings().one()
     rated = select(inbox_raters.c.rater_id).group_by(inbox_raters.c.rater_id)

@@ -2,8 +2,8 @@
 
     make bench-review ARGS="[--backend sqlite|postgresql] [--replies N --events N] [--keep FOLDER]"
 
-Every case is a page as an operator's browser asks for it over HTTP: found, counted and drawn, first on SQLite, then on a
-PostgreSQL of the benchmark's own. The peer is what a dashboard without a table of its own would ask of the same
+Every case is a page as an operator's browser asks for it over HTTP: found, counted and drawn, first on SQLite, then on
+a PostgreSQL of the benchmark's own. The peer is what a dashboard without a table of its own would ask of the same
 database, with the indexes that votes need anyway: the list and its count in plain SQL over replies and acts (the newest
 act of each rater holds), words by LIKE; no HTTP, no page.
 """
@@ -81,8 +81,8 @@ def main() -> None:
         rows,
         f"{arguments.replies:,} replies with {arguments.events:,} acts; each page drawn and counted, over HTTP, "
         f"{arguments.repeats} times after the first. Budget {BUDGET_MS:g} ms: "
-        f"{'kept by every case' if not slow else 'broken by ' + '; '.join(slow)}. Peer: the list and its count alone, in "
-        "plain SQL over replies and acts with the indexes that votes need, words by LIKE. PostgreSQL over its socket.",
+        f"{'kept by every case' if not slow else 'broken by ' + '; '.join(slow)}. Peer: the list and its count alone, "
+        "in plain SQL over replies and acts with the indexes that votes need, words by LIKE; no page.",
         seed=arguments.seed,
     )
 

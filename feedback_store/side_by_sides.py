@@ -1,9 +1,10 @@
 """People look at a candidate: its replies beside the live version's, blind, and an operator's veto.
 
 The pairs are the before and after of the gate's report: on prompts that the candidate never saw, and on a few that it
-was trained on, which only show what it learnt: no vote on those counts for or against it. Which of the two stands on the left is decided by a hash of
-version, example and viewer: two viewers see different sides, one viewer always the same. A version that was vetoed, or
-that people clearly like less, is neither promoted nor made a canary, whatever its gate said, unless forced.
+was trained on, which only show what it learnt: no vote on those counts for or against it. Which of the two stands on
+the left is decided by a hash of version, example and viewer: two viewers see different sides, one viewer always the
+same. A version that was vetoed, or that people clearly like less, is neither promoted nor made a canary, whatever its
+gate said, unless forced.
 """
 
 import hashlib
@@ -53,6 +54,11 @@ class SideBySideResult:
     veto: str | None
     trained_on: dict[str, int]
     """Votes on prompts it was trained on: after, before, tie, both_bad."""
+
+    @property
+    def tie_count(self) -> int:
+        """Votes that say neither is better."""
+        return self.ties + self.both_bad
 
 
 def side_by_sides(connection: Connection, version: int, viewer: str) -> list[SideBySide]:

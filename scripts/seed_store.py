@@ -2,9 +2,9 @@
 
     .venv/bin/python -m scripts.seed_store sqlite:////tmp/seeded/thumbwise.db --replies 100000 --events 300000
 
-Nothing in it is anybody's: people, prompts, replies and votes are drawn by a seeded generator. Versions improve from one
-to the next, one is rejected by its gate, one is a canary, a round failed and one is training (seeded_rounds.py). The
-inbox has taken up everything when this ends, which is most of the minute or two that 100,000 replies take.
+Nothing in it is anybody's: people, prompts, replies and votes are drawn by a seeded generator. Versions improve from
+one to the next, one is rejected by its gate, one is a canary, a round failed and one is training (seeded_rounds.py).
+The inbox has taken up everything when this ends, which is most of the minute or two that 100,000 replies take.
 """
 
 import argparse

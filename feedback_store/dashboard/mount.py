@@ -21,6 +21,7 @@ from feedback_store.dashboard import (
     people,
     rounds,
     settings,
+    side_by_sides,
     sign_in,
     versions,
 )
@@ -37,7 +38,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 log = logging.getLogger(__name__)
 
 MODULES = (
-    home, sign_in, account, language, overview, inbox, inbox_reply, annotate, rounds, versions, people, settings,
+    home, sign_in, account, language, overview, inbox, inbox_reply, annotate, rounds, versions, side_by_sides, people,
+    settings,
 )  # fmt: skip
 """Every module with pages: each has a `routes`."""
 

@@ -59,14 +59,14 @@ def pulse(connection: Connection, which: str) -> str:
 async def overview(visit: Visit) -> Response:
     """Show the loop at a glance."""
     days = int(visit.query(Span).days)
-    memory = visit.pages.memory
     state, buckets, alerts, readiness, serving = await asyncio.gather(
         visit.read(read_state),
-        memory.get(("activity", days), lambda: visit.read(read_activity, days)),
-        memory.get("alerts", lambda: visit.read(read_alerts)),
-        memory.get("readiness", lambda: run_in_threadpool(visit.parts.readiness)),
+        visit.soon(("activity", days), lambda: visit.read(read_activity, days)),
+        visit.soon("alerts", lambda: visit.read(read_alerts)),
+        visit.soon("readiness", lambda: run_in_threadpool(visit.parts.readiness)),
         run_in_threadpool(visit.parts.serving),
     )
+    counting, alerts = buckets is None, alerts or []
     behind = state.live is not None and serving.get("version") not in (None, state.live.version)
     if behind and state.live is not None:
         alerts = [*alerts, Alert("behind", {"serving": serving["version"], "live": state.live.version})]
@@ -74,8 +74,9 @@ async def overview(visit: Visit) -> Response:
         "overview.html",
         days=days,
         state=state,
-        figures=figures_of(buckets),
-        charts=charts_of(visit, buckets),
+        counting=counting,
+        figures=figures_of(buckets or ()),
+        charts=charts_of(visit, buckets or ()),
         alerts=[(alert, in_words(visit, alert)) for alert in alerts],
         readiness=readiness,
         serving=serving,
