@@ -3,6 +3,7 @@
 Each row carries the revision that was seen, so the late one of two operators gets the fresh list and who was first.
 """
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
@@ -18,7 +19,7 @@ from feedback_store.dashboard.routes import Routes
 from feedback_store.dashboard.visit import Visit
 from feedback_store.errors import Conflict, Refused
 from feedback_store.inbox import Said, news_waits
-from feedback_store.inbox_search import InboxCounts, InboxFilter, InboxPage, Order
+from feedback_store.inbox_search import InboxFilter, InboxPage, Order
 from feedback_store.pages.language import to_translate
 from feedback_store.records import FeedbackKind
 from feedback_store.review import (
@@ -126,7 +127,6 @@ class ViewForm(Form):
 @dataclass(frozen=True, slots=True)
 class _Found:
     page: InboxPage
-    counts: InboxCounts
     channels: list[str]
     versions: list[int]
     views: list[SavedView]
@@ -162,6 +162,7 @@ async def act_on_replies(visit: Visit) -> Response:
 
 async def _act_on_all(visit: Visit, form: ActForm, expected: int) -> Response:
     query = query_of(form.back)
+    await take_up_news(visit)
 
     def act_on_all(connection: Connection) -> None:
         found = inbox_search.matching(connection, query.wanted(), MOST_AT_ONCE + 1)
@@ -247,13 +248,17 @@ async def take_up_news(visit: Visit) -> int:
 async def _list(visit: Visit, query: InboxQuery, conflict: ReviewConflict | None = None) -> Response:
     wanted = query.wanted()
     waiting = await take_up_news(visit)
-    found = await visit.read(_read, wanted, query, visit.actor)
+    # Two connections at once: each is a pass over the same rows, and the database has more than one core.
+    found, counts = await asyncio.gather(
+        visit.read(_read, wanted, query, visit.actor), visit.read(inbox_search.count, wanted)
+    )
     return visit.render(
         "inbox.html",
         200 if conflict is None else 409,
         query=query,
         back=urlencode(query.fields(after=query.after)),
         found=found,
+        counts=counts,
         asked=_asked(visit, query),
         conflict=conflict,
         waiting=waiting,
@@ -267,7 +272,6 @@ async def _list(visit: Visit, query: InboxQuery, conflict: ReviewConflict | None
 def _read(connection: Connection, wanted: InboxFilter, query: InboxQuery, actor: str) -> _Found:
     return _Found(
         inbox_search.search(connection, wanted, after=query.after, order=query.order),
-        inbox_search.count(connection, wanted),
         inbox_search.channels(connection),
         inbox_search.versions_with_feedback(connection),
         saved_views.list_views(connection, actor),
