@@ -8,7 +8,9 @@ store may cost seconds of a processor, and must not cost them all the time.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable
+from contextlib import nullcontext
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
 KEPT_TIMES_ITS_COST = 30.0
@@ -23,10 +25,13 @@ class Memory:
         self._known: dict[Hashable, tuple[float, float, Any]] = {}
         """Key → when it was known, how many seconds that took, what it is."""
         self._under_way: dict[Hashable, asyncio.Task[Any]] = {}
+        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
-    async def get(self, key: Hashable, work: Callable[[], Awaitable[T]], *, most_age_s: float = 60.0) -> T:
+    async def get(
+        self, key: Hashable, work: Callable[[], Awaitable[T]], *, most_age_s: float = 60.0, in_turn: bool = False
+    ) -> T:
         """Return what `work` gave: now, or at most `most_age_s` ago (longer where it is costly). What it raises reaches
-        who waited for it."""
+        who waited for it. in_turn: not while another such work is under way."""
         known = self._known.get(key)
         age_s = self._clock() - known[0] if known else float("inf")
         kept_s = KEPT_TIMES_ITS_COST * known[1] if known else 0.0
@@ -34,15 +39,16 @@ class Memory:
             return known[2]  # type: ignore[no-any-return]
         task = self._under_way.get(key)
         if task is None or task.done():
-            task = self._under_way[key] = asyncio.ensure_future(self._work(key, work))
+            task = self._under_way[key] = asyncio.ensure_future(self._work(key, work, in_turn))
         if known is not None and age_s <= max(most_age_s, 2 * kept_s):
             task.add_done_callback(_let_go)
             return known[2]  # type: ignore[no-any-return]
         return await asyncio.shield(task)
 
     async def soon(self, key: Hashable, work: Callable[[], Awaitable[T]], *, patience_s: float) -> T | None:
-        """`get`, but None when nothing is known within `patience_s`: the work goes on, for the next look."""
-        waiting = asyncio.ensure_future(self.get(key, work))
+        """`get`, but None when nothing is known within `patience_s`: the work goes on, for the next look. One such work
+        at a time: threads that compute share one interpreter with the page that is to be drawn meanwhile."""
+        waiting = asyncio.ensure_future(self.get(key, work, in_turn=True))
         done, _ = await asyncio.wait({waiting}, timeout=patience_s)
         if not done:
             waiting.add_done_callback(_let_go)
@@ -55,9 +61,11 @@ class Memory:
             self._known.pop(key, None)
             self._under_way.pop(key, None)
 
-    async def _work(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
-        begun = self._clock()
-        found = await work()
+    async def _work(self, key: Hashable, work: Callable[[], Awaitable[T]], in_turn: bool) -> T:
+        turn = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()) if in_turn else nullcontext()
+        async with turn:
+            begun = self._clock()
+            found = await work()
         if len(self._known) > 200:
             self._known.clear()
         self._known[key] = (self._clock(), self._clock() - begun, found)

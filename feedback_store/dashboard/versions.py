@@ -4,6 +4,7 @@ Every move takes a typed reason and the version that its page showed as live: a 
 nothing, and shows how it stands now.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -92,11 +93,11 @@ def pulse(connection: Connection, which: str) -> str:
 async def list_versions(visit: Visit) -> Response:
     """Show all versions, and what may be done with them."""
     everything = await visit.read(read_everything)
-    figures = await visit.soon("by_version", lambda: visit.read(health.by_version))
-    rates = await visit.soon("win_rates", lambda: visit.read(win_rates.win_rates))
-    canary = None
-    if everything.canary is not None:
-        canary = await visit.soon("canary", lambda: run_in_threadpool(visit.parts.canary_course))
+    figures, rates, canary = await asyncio.gather(
+        visit.soon("by_version", lambda: visit.read(health.by_version)),
+        visit.soon("win_rates", lambda: visit.read(win_rates.win_rates)),
+        _canary_course(visit, everything),
+    )
     shares = _shares(visit, everything)
     return visit.render(
         "versions.html",
@@ -271,6 +272,13 @@ def _shares(visit: Visit, every: Everything) -> dict[int, str]:
     if every.canary is not None:
         found[every.canary.version.version] = wording.share(beside, visit.language)
     return found
+
+
+async def _canary_course(visit: Visit, every: Everything) -> Mapping[str, Any] | None:
+    if every.canary is None:
+        return None
+    key = ("canary", every.canary.version.version)
+    return await visit.soon(key, lambda: run_in_threadpool(visit.parts.canary_course))
 
 
 def _canary_chart(visit: Visit, canary: Mapping[str, Any] | None) -> Chart | None:
