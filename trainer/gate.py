@@ -21,15 +21,18 @@ The report is JSON:
     examples    up to 12 of: prompt_reply_id (the stored reply whose prompt it was) or prompt (a pack's own text),
                 before, after. Only replies drawn here are kept in it: a user's prompt is looked up in the store while
                 that keeps it.
+    seen_examples   the same for up to 4 prompts that were trained on: what it learnt, beside what it makes of that
     probe_examples  the same for probe prompts, with `pack` (full profile)
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from feedback_store.records import Sampling
 from trainer import gate_checks as checks
 from trainer.counterfactual import counterfactual
 from trainer.drawing import Draw
@@ -57,6 +60,7 @@ from trainer.win_rate import ApiJudge, Judge, judge_pairs, win_rate_check
 REPORT_SCHEMA = 1
 _EXAMPLES = 12
 _PROBE_EXAMPLES = 4
+_SEEN_EXAMPLES = 4
 
 
 def run_gate(
@@ -96,6 +100,7 @@ def run_gate(
     asked = _asked(prompts, packs, job)
     gate.replies(asked, [*train, *votes])
     gate.judge(asked, judge)
+    gate.seen(train)
     margin = (metrics or {}).get("reward_margin")
     gate.found += checks.reward_without_preference(gate.found, margin, job.reward_alone_before)
 
@@ -127,6 +132,7 @@ def run_gate(
         "counterfactual": gate.counterfactual,
         "packs": packs.hashes if settings.probe_prompts else {},
         "examples": _examples(asked, gate.candidate, gate.live),
+        "seen_examples": gate.seen_examples,
         "probe_examples": _probe_examples(gate.drawn),
     }
 
@@ -146,6 +152,7 @@ class _Gate:
     drawn: list[SaidTo] = field(default_factory=list)
     judged: dict[str, Any] | None = None
     counterfactual: dict[str, Any] | None = None
+    seen_examples: list[dict[str, Any]] = field(default_factory=list)
 
     def held_out(self, votes: Sequence[VoteRow], pairs: Sequence[PairRow]) -> None:
         """Do held-out people agree with what the candidate learnt?"""
@@ -206,6 +213,21 @@ class _Gate:
             of_texts = text_checks(self.candidate, self.live, asked, judged, job)
         self.found += of_texts
 
+    def seen(self, train: Sequence[VoteRow | PairRow]) -> None:
+        """Draw one reply of both to some prompts that were trained on, for people to look at; nothing is measured."""
+        prompts = _seen_prompts(train)
+        if not prompts:
+            return
+        job = self.job
+        self.say("replies to prompts that were trained on")
+        ids = [self.policies.encoder.prompt_ids(prompt.messages) for prompt in prompts]
+        sampling = Sampling(temperature=job.gate.temperature, max_tokens=job.gate.reply_tokens, seed=job.seed)
+        candidate, live = (
+            Replies(self.draw(side, ids, 1, sampling), list(range(len(ids))))
+            for side in (candidate_ref(job, self.sha256), live_ref(job))
+        )
+        self.seen_examples = _examples(prompts, candidate, live)
+
     def judge(self, asked: Sequence[PromptRow], judge: Judge | None) -> None:
         """Have pairs of replies judged, where there is a judge."""
         settings = self.job.gate
@@ -233,6 +255,16 @@ def _asked(prompts: Sequence[PromptRow], packs: Packs, job: Job) -> list[PromptR
         own = [PromptRow(({"role": "user", "content": prompt.text},)) for prompt in packs.prompts]
         asked += own[: max(job.gate.replies - len(asked), 0)]
     return asked
+
+
+def _seen_prompts(train: Sequence[VoteRow | PairRow]) -> list[PromptRow]:
+    """A few of the prompts that were trained on, evenly spread over the rows."""
+    found: dict[str, PromptRow] = {}
+    for row in train:
+        reply = row.reply if isinstance(row, VoteRow) else row.chosen
+        found.setdefault(json.dumps(row.messages), PromptRow(row.messages, reply.reply_id))
+    prompts = list(found.values())
+    return prompts[:: max(1, len(prompts) // _SEEN_EXAMPLES)][:_SEEN_EXAMPLES]
 
 
 def _unclear(found: Sequence[checks.Check]) -> bool:

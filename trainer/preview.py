@@ -66,7 +66,13 @@ def preview(
         verdicts_as_thumbs=training.use_verdicts_as_thumbs,
         since=window.since,
     )
-    kept = usable(evidence.found, evidence.replies, max_votes_per_rater=rounds.max_votes_per_rater, seed=training.seed)
+    kept = usable(
+        evidence.found,
+        evidence.replies,
+        max_votes_per_rater=rounds.max_votes_per_rater,
+        max_labels_per_annotator=rounds.max_labels_per_annotator,
+        seed=training.seed,
+    )
     wished = wish.get("method") or "auto"
     wanted: Any = training.method if wished == "auto" else wished
     report = last_reward_report(connection)

@@ -285,7 +285,13 @@ def readiness(
     evidence = read_evidence(
         connection, fresh_only=rounds.fresh_only, verdicts_as_thumbs=training.use_verdicts_as_thumbs
     )
-    kept = usable(evidence.found, evidence.replies, max_votes_per_rater=rounds.max_votes_per_rater, seed=training.seed)
+    kept = usable(
+        evidence.found,
+        evidence.replies,
+        max_votes_per_rater=rounds.max_votes_per_rater,
+        max_labels_per_annotator=rounds.max_labels_per_annotator,
+        seed=training.seed,
+    )
     report = last_reward_report(connection)
     pairs = [(pair.rater_id, pair.chosen, pair.rejected) for pair in kept.pairs]
     judged = judge_readiness(

@@ -137,7 +137,11 @@ class RoundRun:
             since=window.since,
         )
         kept = usable(
-            evidence.found, evidence.replies, max_votes_per_rater=context.rounds.max_votes_per_rater, seed=training.seed
+            evidence.found,
+            evidence.replies,
+            max_votes_per_rater=context.rounds.max_votes_per_rater,
+            max_labels_per_annotator=context.rounds.max_labels_per_annotator,
+            seed=training.seed,
         )
         method = self._method(kept, training)
         smoothing = label_smoothing(kept, training, settings.reward)

@@ -44,6 +44,10 @@ class RoundSettings(BaseModel):
     max_votes_per_rater: int = Field(default=10, ge=1)
     """A rater's votes beyond this many, or beyond 5 % of the selection, whichever is more, are left out. One who gives
     over ten times the median and ten times this many brings at most 1 % of what the others bring."""
+    max_labels_per_annotator: int = Field(default=200, ge=1)
+    """The same for people who annotate or review on the dashboard, whose work is to judge much; what they do counts as
+    theirs by their account, so no other rater can claim it. Beyond it their acts are left out, in a small selection and
+    in a large one."""
     held_out_raters: float = Field(default=0.15, gt=0, lt=0.5)
     """Share of the raters whose feedback is never trained on, but judged with."""
     held_out_prompts: float = Field(default=0.15, gt=0, lt=0.5)

@@ -1,7 +1,7 @@
 """One request to a page: who asks, in which language, what they sent, and how to answer."""
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import quote, urlencode
@@ -115,6 +115,11 @@ class Visit:
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a query of the store in a worker thread."""
         return await self.parts.store.read_async(fn, *args, **kwargs)
+
+    async def soon(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T | None:
+        """Return figures that cost a look at many rows, as they were some seconds ago; None while they are being worked
+        out for the first time: the page shows `counting_now()` in their place, and looks again."""
+        return await self.pages.memory.soon(key, work, patience_s=self.parts.patience_s)
 
     async def write(
         self, act: Act, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs

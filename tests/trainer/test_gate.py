@@ -128,6 +128,26 @@ def test_the_report_is_json_and_holds_no_text_of_users(learnt: Policies, job: Jo
     }
 
 
+def test_people_see_replies_to_prompts_that_were_trained_on_beside_those_that_were_not(
+    learnt: Policies, job: Job
+) -> None:
+    asked: list[int] = []
+    candidate = drawing(lambda place: ordinary(place + 1000))
+
+    def draw(policy: PolicyRef, prompts: Sequence[tuple[int, ...]], n: int, sampling: Sampling) -> list[Drawn]:
+        asked.append(len(prompts) * n)
+        return list(candidate(policy, prompts, n, sampling))
+
+    rows = held_out(24)
+    rows += [replace(rows[0], feedback_id=99)]  # two raters on one prompt are one prompt
+    report = judge(learnt, job, draw, train=rows)
+    assert asked == [128, 128, 4, 4]
+    assert report["sample"]["replies"] == 128, "they are for people alone, and measured nowhere"
+    assert [one["after"] for one in report["seen_examples"]] == [ordinary(1000 + place) for place in range(4)]
+    assert all(one["prompt_reply_id"] and one["prompt"] is None for one in report["seen_examples"])
+    assert judge(learnt, job, drawing(ordinary), train=[])["seen_examples"] == []
+
+
 def test_without_prompts_or_held_out_votes_the_gate_is_inconclusive(job: Job) -> None:
     policies = Policies.open(job)
     bare = judge(policies, job, drawing(ordinary), prompts=[], held_out=[])

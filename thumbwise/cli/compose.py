@@ -316,6 +316,7 @@ def dashboard_parts(settings: "Settings", context: Any, app: Any) -> Any:
     from feedback_store.dashboard import DashboardParts
     from feedback_store.records import Method
     from serving.engine import AdapterRefused
+    from trainer.canary_course import canary_course
     from trainer.job import LOG_FILE
     from trainer.preview import preview
 
@@ -361,6 +362,7 @@ def dashboard_parts(settings: "Settings", context: Any, app: Any) -> Any:
         methods=get_args(Method),
         round_log=round_log,
         serving=serving,
+        canary_course=lambda: context.store.read(canary_course, settings.canary),
         prepare_version=context.prepare_version,
         on_pointer_moved=context.on_pointer_moved,
         conflicts=(AdapterRefused,),
