@@ -49,6 +49,7 @@ format: $(INSTALLED) ## let ruff lay out the code and sort its imports
 
 test: setup lint ## everything that must hold (ARGS="tests/store -k word" for a part)
 	@scripts/postgres.sh
+	@scripts/telegram_test_api.sh $(VENV)
 	@[[ -z "$${WITH_VLLM:-}" ]] || scripts/vllm.sh
 	@THUMBWISE_CHROMIUM="$$(scripts/browser.sh $(VENV))" $(PY) -m pytest $(ARGS)
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bot.operators import reason_in, state_in
 from thumbwise.client import ApiError, AsyncThumbwise, Round, ThumbwiseError, Version
 from thumbwise.rating.buttons import Act, Button
 from thumbwise.rating.cards import Card, confirm_card
@@ -105,7 +106,7 @@ class AdminDesk:
 
     async def _versions(self, texts: Texts) -> str:
         found = sorted(await self.client.versions(), key=lambda version: -version.version)
-        lines = [_version_line(version) for version in found[:LISTED]]
+        lines = [_version_line(texts, version) for version in found[:LISTED]]
         return "\n".join([texts.say("Versions, the newest first:"), *lines])
 
     async def _ask_start(self, texts: Texts, user: int, *, forced: bool) -> Card:
@@ -126,7 +127,7 @@ class AdminDesk:
         question = texts.say("Make version {version} live in place of {live}?", version=version, live=live)
         if forced:
             question += "\n" + texts.say("Its gate is passed over; the log will say so.")
-        question = f"{_version_line(found)}\n{question}"
+        question = f"{_version_line(texts, found)}\n{question}"
         action = "promote_forced" if forced else "promote"
         return _confirm(texts, question, texts.say("Promote"), action, f"{version}:{live}", user)
 
@@ -148,15 +149,20 @@ def usage(texts: Texts) -> str:
 
 def round_line(texts: Texts, found: Round) -> str:
     """One round in one line."""
-    line = texts.say("Round {number}: {state}", number=found.round_id, state=found.state)
+    line = texts.say("Round {number}: {state}", number=found.round_id, state=state_in(texts, found.state))
     if found.candidate_version is not None:
         line += " → " + texts.say("version {version}", version=found.candidate_version)
-    return f"{line} ({found.reason})" if found.reason else line
+    return f"{line} ({reason_in(texts, found.reason)})" if found.reason else line
 
 
-def _version_line(version: Version) -> str:
-    gate = (version.gate_report or {}).get("outcome")
-    parts = [str(version.version), version.state, version.method or "", f"gate: {gate}" if gate else ""]
+def _version_line(texts: Texts, version: Version) -> str:
+    outcomes = {
+        "pass": texts.say("gate: passed"),
+        "fail": texts.say("gate: failed"),
+        "inconclusive": texts.say("gate: inconclusive"),
+    }
+    gate = outcomes.get(str((version.gate_report or {}).get("outcome")), "")
+    parts = [str(version.version), state_in(texts, version.state), version.method or "", gate]
     return " · ".join(part for part in parts if part)
 
 

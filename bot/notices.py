@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bot.admin import round_line
+from bot.operators import reason_in
 from feedback_store import bot_file
 from feedback_store.store import Store
 from thumbwise.client import AsyncThumbwise, Deployment, Round, ThumbwiseError
@@ -90,4 +91,4 @@ def _deployment_text(texts: Texts, move: Deployment) -> str:
         "canary": "🐤 " + texts.say("Version {version} is tried as a canary.", version=version),
         "canary_stop": "🐤 " + texts.say("Version {version} is no longer a canary.", version=version),
     }.get(move.action, move.action)
-    return f"{said}\n{move.reason}" if move.reason else said
+    return f"{said}\n{reason_in(texts, move.reason)}" if move.reason else said

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
-from bot.settings import TelegramSettings
+from bot.settings import DiscordSettings, TelegramSettings
 from bot.web.settings import WebSettings
 from feedback_store.settings import (
     AccessSettings,
@@ -39,6 +39,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "vllm": VllmSettings,
     "web": WebSettings,
     "telegram": TelegramSettings,
+    "discord": DiscordSettings,
     "store": StoreSettings,
     "privacy": PrivacySettings,
     "access": AccessSettings,
@@ -95,6 +96,7 @@ class Settings:
     vllm: VllmSettings
     web: WebSettings
     telegram: TelegramSettings
+    discord: DiscordSettings
     rounds: RoundSettings
     canary: CanarySettings
     training: TrainingSettings

@@ -1,6 +1,6 @@
 """Reading the store for a round: the live version's feedback, with every reply and comparison it names."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -29,11 +29,17 @@ class Evidence:
 
 
 def read_evidence(
-    connection: Connection, *, fresh_only: bool, verdicts_as_thumbs: bool = True, since: datetime | None = None
+    connection: Connection,
+    *,
+    fresh_only: bool,
+    verdicts_as_thumbs: bool = True,
+    since: datetime | None = None,
+    held_back: Container[str] = (),
 ) -> Evidence:
     """Read effective feedback: on replies of the live version alone when `fresh_only` (on-policy), else on all.
 
-    since: only acts given at or after that time.
+    since: only acts given at or after that time. held_back: channels whose texts no round may learn from; what they
+    hold is as if it had not been kept, whoever judged it.
     """
     live = versions.live_version(connection)
     policy_version = live.version if fresh_only else None
@@ -47,7 +53,7 @@ def read_evidence(
     found = judgements(acts, shown, verdicts_as_thumbs=verdicts_as_thumbs, approved=_approved(acts))
     named = {vote.reply_id for vote in found.votes} | {item.reply_id for item in found.corrections}
     named |= {name for pair in found.pairs for name in (pair.chosen, pair.rejected)}
-    texts = replies.trainable_replies(connection, sorted(named))
+    texts = _not_of(held_back, replies.trainable_replies(connection, sorted(named)))
     return Evidence(live, found, texts, len(everyones) - len(acts), len(acts), tuple(acts))
 
 
@@ -64,7 +70,11 @@ def last_reward_report(connection: Connection) -> dict[str, Any] | None:
     return None
 
 
-def other_prompts(connection: Connection) -> list[Reply]:
-    """Recent replies with kept prompts, rated or not: further prompts for the gate."""
+def other_prompts(connection: Connection, held_back: Container[str] = ()) -> list[Reply]:
+    """Recent replies with kept prompts, rated or not: further prompts for the gate. `held_back`: see read_evidence."""
     recent = [reply.reply_id for reply in replies.recent_replies(connection, _OTHER_PROMPTS)]
-    return list(replies.trainable_replies(connection, recent).values())
+    return list(_not_of(held_back, replies.trainable_replies(connection, recent)).values())
+
+
+def _not_of(channels: Container[str], found: dict[str, Reply]) -> dict[str, Reply]:
+    return {name: reply for name, reply in found.items() if reply.channel not in channels}

@@ -65,6 +65,7 @@ def preview(
         fresh_only=window.fresh_only,
         verdicts_as_thumbs=training.use_verdicts_as_thumbs,
         since=window.since,
+        held_back=rounds.held_back_channels,
     )
     kept = usable(
         evidence.found,
@@ -96,7 +97,7 @@ def preview(
         held_out_raters=rounds.held_out_raters,
         held_out_prompts=rounds.held_out_prompts,
         gate_prompts=gate.replies,
-        other_prompts=other_prompts(connection),
+        other_prompts=other_prompts(connection, rounds.held_back_channels),
         replay_share=training.replay_share,
     )
     newest = rounds_of_store.list_rounds(connection, 1)

@@ -283,7 +283,10 @@ def readiness(
 ) -> Readiness:
     """Judge the store as it is now. `connection` is the store's (`store.read(readiness, …)`)."""
     evidence = read_evidence(
-        connection, fresh_only=rounds.fresh_only, verdicts_as_thumbs=training.use_verdicts_as_thumbs
+        connection,
+        fresh_only=rounds.fresh_only,
+        verdicts_as_thumbs=training.use_verdicts_as_thumbs,
+        held_back=rounds.held_back_channels,
     )
     kept = usable(
         evidence.found,

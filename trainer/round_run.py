@@ -135,6 +135,7 @@ class RoundRun:
             fresh_only=window.fresh_only,
             verdicts_as_thumbs=training.use_verdicts_as_thumbs,
             since=window.since,
+            held_back=context.rounds.held_back_channels,
         )
         kept = usable(
             evidence.found,
@@ -153,7 +154,7 @@ class RoundRun:
             held_out_raters=context.rounds.held_out_raters,
             held_out_prompts=context.rounds.held_out_prompts,
             gate_prompts=gate.replies,
-            other_prompts=context.store.read(other_prompts),
+            other_prompts=context.store.read(other_prompts, context.rounds.held_back_channels),
             replay_share=training.replay_share,
         )
         if not chosen.train:

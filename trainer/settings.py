@@ -64,6 +64,15 @@ class RoundSettings(BaseModel):
     """How late a due time may still be asked for: the machine slept, or another round was open."""
     timezone: str = ""
     """Time zone of `schedule` and `quiet_hours`, like "Europe/Berlin". Empty: this machine's."""
+    discord_permission: str = ""
+    """Where Discord's permission to train on what its users write is on record (a ticket, a contract, a date). Its
+    developer policy forbids it otherwise, so while this is empty no round learns from text of Discord; votes given
+    there count on the dashboard and in canaries all the same."""
+
+    @property
+    def held_back_channels(self) -> tuple[str, ...]:
+        """Channels whose texts no round may learn from."""
+        return () if self.discord_permission.strip() else ("discord",)
 
 
 class CanarySettings(BaseModel):

@@ -2,26 +2,29 @@
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any
 
 from telegram import Bot, Update, User
 from telegram.error import TelegramError
-from telegram.ext import CallbackContext, CommandHandler, filters
+from telegram.ext import CallbackContext, CommandHandler, MessageHandler, filters
 
 from bot.admin import COMMANDS, AdminDesk
 from bot.notices import Notice, NoticeBoard
+from bot.operators import OperatorLanguages
 from bot.telegram.dispatch import AnyApplication
 from thumbwise.rating.buttons import Act, Button
+from thumbwise.rating.phrases import described
 from thumbwise.rating.texts import Texts, languages, texts_for
 from thumbwise.telegram import TelegramRating
-from thumbwise.telegram.commands import described
+from thumbwise.telegram.commands import MENU
 from thumbwise.telegram.parts import texts_of
 from thumbwise.telegram.showing import Stage
 from thumbwise.telegram.work import work_of
 
 log = logging.getLogger(__name__)
 
-ADMIN_GROUP = 72
+ADMIN_GROUP, LANGUAGE_GROUP = 72, 73
 MENU_LANGUAGES = {"zh_Hans": "zh"}
 """Catalogue → the code that Telegram's menus know it by; others are named alike."""
 
@@ -48,12 +51,26 @@ def add_admin_commands(application: AnyApplication, rating: TelegramRating, desk
     application.add_handler(handler, ADMIN_GROUP)
 
 
-async def tell_operators(rating: TelegramRating, notice: Notice, chats: tuple[int, ...]) -> None:
+def note_languages(application: AnyApplication, languages: OperatorLanguages, chats: tuple[int, ...]) -> None:
+    """Note the language of whoever writes in an operators' chat: notices there come in it."""
+
+    async def on_message(update: Update, context: CallbackContext[Any, Any, Any, Any]) -> None:
+        if update.effective_chat is not None and update.effective_user is not None:
+            await languages.saw(update.effective_chat.id, update.effective_user.language_code)
+
+    there = filters.UpdateType.MESSAGE & filters.Chat(chats, allow_empty=True)
+    application.add_handler(MessageHandler(there, on_message, block=True), LANGUAGE_GROUP)
+
+
+async def tell_operators(
+    rating: TelegramRating, notice: Notice, chats: tuple[int, ...], languages: OperatorLanguages
+) -> None:
     """Send a notice to the operators' chats. A chat that shut the bot out keeps nobody else from hearing it."""
-    bot, text = rating.parts.bot, notice.say(texts_for("en"))
+    bot = rating.parts.bot
     for chat in chats:
+        text = notice.say(await languages.texts(chat))
         try:
-            await rating.parts.outbox.send(chat, lambda to=chat: bot.send_message(to, text))  # type: ignore[misc]
+            await rating.parts.outbox.send(chat, partial(bot.send_message, chat, text))
         except TelegramError as error:
             log.warning("an operator could not be told chat=%d cause=%s", chat, type(error).__name__)
 
@@ -70,6 +87,7 @@ async def set_menus(bot: Bot) -> None:
     try:
         for language in languages():
             code = None if language == "en" else MENU_LANGUAGES.get(language, language.partition("_")[0])
-            await bot.set_my_commands(described(texts_for(language)), language_code=code)
+            about = described(texts_for(language))
+            await bot.set_my_commands([(name, about[name]) for name in MENU], language_code=code)
     except TelegramError as error:
         log.warning("the menu of commands was not set cause=%s", type(error).__name__)

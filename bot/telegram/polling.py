@@ -9,6 +9,7 @@ from telegram.error import Conflict, EndPointNotFound, InvalidToken, RetryAfter,
 
 from bot.telegram.dispatch import Dispatcher
 from bot.telegram.inbox import Inbox
+from bot.tokens import TokenRefused
 from feedback_store.errors import StoreUnavailable
 from thumbwise.telegram import ALLOWED_UPDATES
 from thumbwise.telegram.outbox import retry_after_s
@@ -22,10 +23,6 @@ LONGEST_PAUSE_S = 30.0
 
 
 REVOKED = "telegram refused the bot's token: was it revoked? Set THUMBWISE_TELEGRAM_TOKEN to the right one"
-
-
-class TokenRefused(RuntimeError):
-    """Telegram does not know the bot's token (any more)."""
 
 
 async def poll(bot: Bot, inbox: Inbox, dispatcher: Dispatcher) -> None:

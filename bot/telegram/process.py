@@ -22,12 +22,14 @@ from telegram.request import HTTPXRequest
 from bot.admin import AdminDesk
 from bot.book import FileBook
 from bot.notices import Notice, NoticeBoard
+from bot.operators import OperatorLanguages
 from bot.settings import TelegramSettings
 from bot.telegram.dispatch import AnyApplication, Dispatcher
 from bot.telegram.inbox import Inbox
-from bot.telegram.operating import add_admin_commands, set_menus, tell_operators, watch
-from bot.telegram.polling import REVOKED, TokenRefused, poll
+from bot.telegram.operating import add_admin_commands, note_languages, set_menus, tell_operators, watch
+from bot.telegram.polling import REVOKED, poll
 from bot.telegram.webhook import PATH, secret_of, webhook_app, webhook_server
+from bot.tokens import TokenRefused
 from feedback_store import bot_file
 from feedback_store.store import Store
 from thumbwise.client import AsyncThumbwise
@@ -78,6 +80,8 @@ async def run_until(bot: TelegramBot, stopping: asyncio.Event) -> None:
         application = _application(bot)
         rating = attach(application, client, block=True, options=_options(bot.settings), book=FileBook(file))
         add_admin_commands(application, rating, AdminDesk(client, "telegram", frozenset(bot.settings.admin_ids)))
+        languages = OperatorLanguages(file, rating.parts.marks.person, bot.settings.notice_language)
+        note_languages(application, languages, bot.settings.operator_chats)
         inbox = Inbox(file, bot_id)
         dispatcher = Dispatcher(application, inbox)
         await _initialised(application, stopping)
@@ -87,7 +91,7 @@ async def run_until(bot: TelegramBot, stopping: asyncio.Event) -> None:
         log.info("telegram bot is up bot=%d", bot_id)
         for stored in await inbox.undone():
             dispatcher.add(stored)
-        tasks = [asyncio.create_task(work) for work in _background(bot, rating, client, file)]
+        tasks = [asyncio.create_task(work) for work in _background(bot, rating, client, file, languages)]
         try:
             await _take_in(bot, application, inbox, dispatcher, stopping)
         finally:
@@ -151,7 +155,9 @@ async def _initialised(application: AnyApplication, stopping: asyncio.Event) -> 
         pause_s = min(30.0, pause_s * 2)
 
 
-def _background(bot: TelegramBot, rating: TelegramRating, client: AsyncThumbwise, file: Store) -> list[Any]:
+def _background(
+    bot: TelegramBot, rating: TelegramRating, client: AsyncThumbwise, file: Store, languages: OperatorLanguages
+) -> list[Any]:
     """What runs beside the updates."""
 
     async def tidy() -> None:
@@ -160,7 +166,7 @@ def _background(bot: TelegramBot, rating: TelegramRating, client: AsyncThumbwise
             await asyncio.sleep(TIDY_EVERY_S)
 
     async def tell(notice: Notice) -> None:
-        await tell_operators(rating, notice, bot.settings.operator_chats)
+        await tell_operators(rating, notice, bot.settings.operator_chats, languages)
 
     work: list[Any] = [set_menus(rating.parts.bot), tidy()]
     if bot.settings.operator_chats and bot.admin_token:

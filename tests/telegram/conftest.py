@@ -9,10 +9,12 @@ import pytest
 
 from bot.settings import TelegramSettings
 from bot.telegram.process import TelegramBot, run_until
+from bot.telegram.webhook import secret_of
 from feedback_store.store import Store
 from feedback_store.versions import bootstrap
 from serving.api import ApiContext
 from serving.settings import ServingSettings
+from tests.canaries import searched_logs
 from tests.serving.conftest import serving_on_a_port
 from tests.telegram.wire import TOKEN, Person, Wire, wire_at_port
 from tests.web.parts import Site
@@ -20,6 +22,14 @@ from tests.web.running import ADMIN_TOKEN, dashboard_parts
 from tests.web.scripted_engine import ScriptedEngine
 
 ADMIN = 900
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _searched_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail a module's last test if a token, or what somebody wrote, stands in any log of the module."""
+    secrets = (TOKEN, TOKEN.partition(":")[2], secret_of(TOKEN), ADMIN_TOKEN)
+    with searched_logs(tmp_path_factory.mktemp("logs"), tmp_path_factory.getbasetemp(), secrets):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -12,39 +12,13 @@ import pytest
 
 from feedback_store.feedback import recent_feedback
 from feedback_store.replies import recent_replies
+from tests.lean import host_command, lean_environment, lean_variables
 from tests.telegram.conftest import decline
 from tests.telegram.wire import BOT, TOKEN, Person, Wire, labels
 from tests.web.parts import Site
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "telegram.md").read_text(encoding="utf-8")
-FORBIDDEN = (
-    "torch",
-    "sqlalchemy",
-    "pydantic",
-    "fastapi",
-    "starlette",
-    "uvicorn",
-    "numpy",
-    "transformers",
-    "click",
-    "rich",
-)
-BOOTSTRAP = """
-import sys
-
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in %r:
-            raise ImportError(f"{name} is not installed here")
-
-sys.meta_path.insert(0, Refuse())
-sys.path[:0] = [%r]        # the host's own modules come first
-sys.path.append(%r)        # where the plug-in is found; nothing else of ours may be imported from there
-import bot
-assert bot.OWN, "the host's bot.py was shadowed"
-exec(compile(open(%r).read(), "host.py", "exec"))
-"""
 
 
 def blocks(language: str) -> list[str]:
@@ -59,20 +33,18 @@ def example(containing: str, language: str = "python") -> str:
 @contextmanager
 def host(tmp_path: Path, code: str, site: Site, telegram_url: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a host's program with a bot.py, a serving.py and a trainer/ of its own."""
-    folder = tmp_path / "host"
-    folder.mkdir()
-    for name in ("bot", "serving", "trainer", "feedback_store"):
-        (folder / f"{name}.py").write_text("OWN = True\n")
     code = code.replace("http://127.0.0.1:8080", site.url)
     code = code.replace(
         '.token(os.environ["BOT_TOKEN"])', f'.token(os.environ["BOT_TOKEN"]).base_url("{telegram_url}")'
     )
-    (folder / "host.py").write_text(code)
-    program = BOOTSTRAP % (FORBIDDEN, str(folder), str(ROOT), str(folder / "host.py"))
-    environment = {**os.environ, "BOT_TOKEN": TOKEN, "NO_PROXY": "127.0.0.1", "PYTHONSAFEPATH": "1"}
+    environment = lean_variables(lean_environment(tmp_path / "lean", "telegram"), BOT_TOKEN=TOKEN)
     with (tmp_path / "host.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", program], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
+            host_command(tmp_path / "host", code),
+            cwd=tmp_path / "host",
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
         try:
             yield process

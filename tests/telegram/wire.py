@@ -25,6 +25,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tests.canaries import said
+
 Json = dict[str, Any]
 BOT_ID = 123456789
 TOKEN = f"{BOT_ID}:AAtoken-of-the-wire-tests-canary-12345"
@@ -307,6 +309,7 @@ class Person:
 
     def says(self, text: str, *, to: Json | None = None, **values: Any) -> Json:
         """Write a message, in reply `to` another one; commands and mentions are marked as Telegram marks them."""
+        said(text)
         entities: list[Json] = []
         if text.startswith("/"):
             entities.append({"type": "bot_command", "offset": 0, "length": len(text.split(maxsplit=1)[0])})

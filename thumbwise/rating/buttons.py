@@ -61,8 +61,15 @@ class Act(IntEnum):
     CONSENT_NO = 12
     FORGET = 13
     DISMISS = 14
+    WHY = 15
+    """Opens the form that asks for a reason; `detail`: 0 after 👍, 1 after 👎."""
     ADMIN = 20
     """`detail`: place in `bot.admin.ACTIONS`; `target`: a number, or nothing."""
+
+
+THUMBS: dict[Act, Literal["up", "down"] | None] = {Act.THUMB_UP: "up", Act.THUMB_DOWN: "down", Act.THUMB_NONE: None}
+VERDICTS: dict[Act, str | None] = {Act.TIE: "tie", Act.BOTH_BAD: "both_bad", Act.VERDICT_NONE: None}
+"""Acts and what they say of a reply, or of a comparison beside `Act.CHOOSE`."""
 
 
 @dataclass(frozen=True, slots=True)

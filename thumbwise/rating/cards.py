@@ -47,19 +47,22 @@ def rating_card(
     own_thumb: str | None = None,
     tally: Tally | None = None,
     reasons: bool = False,
+    form: bool = False,
     regenerate: bool = True,
     correct: bool = True,
 ) -> Card:
     """The keys below a reply. `tally`: the keyboard is shared by a group and shows counts; else `own_thumb` is ticked.
 
-    `reasons`: the row that asks why, after a thumb. `owner`: who may regenerate; in a chat of two also who may vote.
+    `reasons`: the row that asks why, after a thumb; with `form` one key, on platforms that have forms. `owner`: who
+    may regenerate; in a chat of two also who may vote.
     """
     voter = owner if tally is None else None
     rows: list[tuple[Key, ...]] = [
         (_thumb(reply_id, "up", own_thumb, tally, voter), _thumb(reply_id, "down", own_thumb, tally, voter))
     ]
     if reasons and tally is None and own_thumb is not None:
-        rows += _rows_of(reason_keys(texts, reply_id, own_thumb, voter), 3)
+        rows += _rows_of(reason_keys(texts, reply_id, own_thumb, voter), 3) if not form else []
+        rows[0] += (why_key(texts, reply_id, own_thumb, voter),) if form else ()
     more: list[Key] = []
     if regenerate:
         more.append(Key("🔄 " + texts.say("Again"), Button(Act.REGENERATE, reply_id, owner=owner)))
@@ -75,6 +78,11 @@ def reason_keys(texts: Texts, reply_id: str, thumb: str, voter: int | None) -> l
     return [
         Key(names[slug], Button(Act.REASON, reply_id, first + place, owner=voter)) for place, slug in enumerate(slugs)
     ]
+
+
+def why_key(texts: Texts, reply_id: str, thumb: str, voter: int | None) -> Key:
+    """The key that opens a form with the reasons for a thumb."""
+    return Key("💬 " + texts.say("Why?"), Button(Act.WHY, reply_id, int(thumb == "down"), owner=voter))
 
 
 def reason_of(button: Button) -> tuple[Literal["up", "down"], str] | None:
@@ -120,8 +128,8 @@ def comparison_card(
     return Card((choices, others), question)
 
 
-def consent_card(texts: Texts, *, owner: int | None) -> Card:
-    """The question whether a person's words may be kept and learnt from."""
+def consent_card(texts: Texts, *, owner: int | None, held_back: bool = False) -> Card:
+    """The question whether a person's words may be kept and learnt from. `held_back`: see `consent_text`."""
     return Card(
         (
             (
@@ -129,7 +137,7 @@ def consent_card(texts: Texts, *, owner: int | None) -> Card:
                 Key(texts.say("No"), Button(Act.CONSENT_NO, owner=owner)),
             ),
         ),
-        consent_text(texts),
+        consent_text(texts, held_back=held_back),
     )
 
 
@@ -152,23 +160,33 @@ def confirm_card(texts: Texts, question: str, yes: str, button: Button) -> Card:
     return Card(((Key(yes, button, style="bad"), Key(texts.say("Cancel"), dismiss)),), question)
 
 
-def consent_text(texts: Texts) -> str:
-    """The question of consent, in full. Raise `privacy.consent_version` when what it says changes."""
-    return texts.say(
+def consent_text(texts: Texts, *, held_back: bool = False) -> str:
+    """The question of consent, in full. Raise `privacy.consent_version` when what it says changes.
+
+    `held_back`: the platform forbids training on texts, and the operator has recorded no permission of it.
+    """
+    question = texts.say(
         "May I keep our chats and learn from them? If you agree, your messages, my replies and your votes are stored "
         "and may be used to train the model behind this bot. If not, I answer all the same and store no text; votes "
         "are counted without words. You can change your mind at any time: /consent. More: /privacy"
     )
+    return f"{question}\n\n{held_back_text(texts)}" if held_back else question
 
 
-def privacy_text(texts: Texts) -> str:
-    """What is kept of a person, and what they can do about it."""
-    return texts.say(
+def held_back_text(texts: Texts) -> str:
+    """What is added where texts are kept out of training."""
+    return texts.say("For now no model is trained on texts from here, whatever you answer; votes count all the same.")
+
+
+def privacy_text(texts: Texts, *, held_back: bool = False) -> str:
+    """What is kept of a person, and what they can do about it. `held_back`: see `consent_text`."""
+    told = texts.say(
         "What is kept: you are known by a keyed hash, not by your name. Without your consent no text is stored, only "
         "that a reply was given and which thumb it got. With it, your messages, my replies and your corrections are "
         "stored and may be used for training.\n\n/consent – change your answer\n/export – get what is stored of you\n"
         "/forget – erase it"
     )
+    return f"{told}\n\n{held_back_text(texts)}" if held_back else told
 
 
 def letter_of(place: int) -> str:

@@ -29,6 +29,8 @@ T = TypeVar("T")
 Show = Callable[[str], Awaitable[None]]
 """Told the text so far. What it raises is not the reply's affair and ends nothing."""
 MOST_SHORTENINGS = 6
+TRIES_WHEN_BUSY = 3
+LONGEST_BUSY_WAIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,18 @@ class ReplyDesk:
                 if not is_too_long(error) or not conversation.shorten():
                     raise
         return await draw()
+
+
+async def patiently(draw: Callable[[], Awaitable[T]]) -> T:
+    """Try again for a little while where the server is busy or about to be up; then say so."""
+    for attempt in range(TRIES_WHEN_BUSY):
+        try:
+            return await draw()
+        except (Overloaded, Unavailable) as error:
+            if attempt == TRIES_WHEN_BUSY - 1:
+                raise
+            await asyncio.sleep(min(error.retry_after_s or 1.0, LONGEST_BUSY_WAIT_S))
+    raise AssertionError("unreachable: the last try returns or raises")
 
 
 def is_too_long(error: ApiError) -> bool:

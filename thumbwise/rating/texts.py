@@ -41,6 +41,22 @@ def texts_for(language: str | None) -> Texts:
     return _texts(_match(language or ""))
 
 
+def language_of(text: str) -> str | None:
+    """Guess the language of what somebody wrote, where the platform does not tell it: "zh" or None.
+
+    Han characters that stand in the simplified set (GB 2312), and no kana or hangul beside them. What only traditional
+    script writes is no guess at all: see _CHINESE.
+    """
+    han = "".join(re.findall("[\u4e00-\u9fff]", text))
+    if not han or 2 * len(han) < len(re.findall(r"[^\W\d_]", text)) or re.search("[\u3040-\u30ff\uac00-\ud7af]", text):
+        return None
+    try:
+        han.encode("gb2312")
+    except UnicodeEncodeError:
+        return None
+    return "zh"
+
+
 def languages() -> tuple[str, ...]:
     """Name the languages there are, English first."""
     folder = resources.files("thumbwise.rating") / "locales"

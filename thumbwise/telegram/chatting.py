@@ -1,11 +1,9 @@
 """A message becomes a reply of the policy: one at a time at each place, in the order in which they came."""
 
-import asyncio
 import json
 import logging
 import random
 import re
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -14,13 +12,13 @@ from telegram import Chat, Message, MessageEntity, Update
 from telegram.error import TelegramError
 from telegram.ext import CallbackContext
 
-from thumbwise.client import Answer, Choice, Forbidden, Overloaded, ThumbwiseError, Unavailable
+from thumbwise.client import Answer, Choice, Forbidden, ThumbwiseError
 from thumbwise.rating.book import Shown
 from thumbwise.rating.cards import Card, comparison_card, consent_card, letter_of
-from thumbwise.rating.conversations import Place
+from thumbwise.rating.phrases import correction_needs_consent
 from thumbwise.rating.plain_text import clean, utf16_length
-from thumbwise.rating.replies import Drawn, passes, trouble
-from thumbwise.rating.texts import Texts
+from thumbwise.rating.replies import Drawn, passes, patiently, trouble
+from thumbwise.rating.turns import Turns
 from thumbwise.telegram.formatting import MOST_UNITS
 from thumbwise.telegram.parts import Parts, is_shared, place_of, texts_of
 from thumbwise.telegram.showing import Stage
@@ -30,8 +28,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Context = CallbackContext[Any, Any, Any, Any]
-TRIES_WHEN_BUSY = 3
-LONGEST_BUSY_WAIT_S = 5.0
 NO_KEYS = Card(())
 """The replies of a comparison are judged together, below."""
 
@@ -41,7 +37,7 @@ class Chatting:
 
     def __init__(self, parts: Parts, choose: Callable[[], float] = random.random) -> None:
         self._parts, self._choose = parts, choose
-        self._locks: OrderedDict[Place, asyncio.Lock] = OrderedDict()
+        self.turns = Turns()
 
     async def on_message(self, update: Update, context: Context) -> None:
         """Answer a message that is meant for the bot; take a better answer where it replies to our asking for one."""
@@ -50,7 +46,7 @@ class Chatting:
             return
         work = work_of(update)
         stage = Stage(self._parts, work, chat, user, message)
-        async with self.in_turn(place_of(message, user)):
+        async with self.turns.at(place_of(message, user)):
             if await self._takes_correction(stage, message):
                 return
             text = self._addressed(message, chat)
@@ -79,7 +75,7 @@ class Chatting:
             drawn = await self._once(
                 stage.work,
                 "drawn",
-                lambda: _patiently(lambda: parts.replies.draw(conversation, text, user.id, stage.show, stage.every_s)),
+                lambda: patiently(lambda: parts.replies.draw(conversation, text, user.id, stage.show, stage.every_s)),
                 drawn_to_json,
                 drawn_of_json,
             )
@@ -93,7 +89,7 @@ class Chatting:
         """Draw another reply to what the last one answered. False where that is not the last one any more."""
         parts, user = self._parts, stage.user
         place = place_of(stage.asked, user)
-        async with self.in_turn(place):
+        async with self.turns.at(place):
             conversation = parts.conversations.at(place)
             noted = await stage.work.step("drawn")
             if noted is None and (conversation.last_reply_id != reply_id or not conversation.messages):
@@ -106,7 +102,7 @@ class Chatting:
                     assert drawn is not None, "there is a last reply, so there is what it answered"
                     return drawn
 
-                drawn = await self._once(stage.work, "drawn", lambda: _patiently(draw), drawn_to_json, drawn_of_json)
+                drawn = await self._once(stage.work, "drawn", lambda: patiently(draw), drawn_to_json, drawn_of_json)
             except ThumbwiseError as error:
                 await stage.say(trouble(texts_of(user), error), step="trouble")
                 return True
@@ -120,7 +116,7 @@ class Chatting:
             await self._parts.desk.correct(reply_id, stage.user.id, clean(text), stage.work.event)
             said = texts.say("Thank you! Your answer is noted.")
         except Forbidden:
-            said = texts.say("A better answer is your own words, which I may keep only if you agree: /consent")
+            said = correction_needs_consent(texts)
         except ThumbwiseError as error:
             if passes(error):
                 stage.work.put_off(error)
@@ -184,7 +180,7 @@ class Chatting:
     async def _pair(self, stage: Stage, text: str) -> Answer:
         conversation = self._parts.conversations.at(place_of(stage.asked, stage.user))
         await stage.typing()
-        return await _patiently(lambda: self._parts.replies.pair(conversation, text, stage.user.id))
+        return await patiently(lambda: self._parts.replies.pair(conversation, text, stage.user.id))
 
     async def _show_pair(self, stage: Stage, answer: Answer) -> None:
         texts, count = texts_of(stage.user), len(answer.choices)
@@ -192,7 +188,7 @@ class Chatting:
             await stage.reply(answer.text, answer.reply_id)
             return
         replies = tuple(choice.text for choice in answer.choices)
-        self._parts.remember_pair(answer.comparison_id, replies)
+        self._parts.pair_texts.remember(answer.comparison_id, replies)
         card = comparison_card(texts, answer.comparison_id, count, owner=stage.user.id)
         keyboard = self._parts.keyboard(card, stage.chat.id)
         body = "\n\n".join(f"{letter_of(place)}\n{reply}" for place, reply in enumerate(replies))
@@ -224,27 +220,6 @@ class Chatting:
         await work.note(name, dump(made))
         return made
 
-    def in_turn(self, place: Place) -> asyncio.Lock:
-        """Return the lock of a place: whoever holds it is the one who speaks there."""
-        lock = self._locks.setdefault(place, asyncio.Lock())
-        self._locks.move_to_end(place)
-        if len(self._locks) > 10_000:
-            for known in [known for known, other in self._locks.items() if not other.locked()][:1_000]:
-                del self._locks[known]
-        return lock
-
-
-async def _patiently(draw: Callable[[], Awaitable[T]]) -> T:
-    """Try again for a little while where the server is busy or about to be up; then say so."""
-    for attempt in range(TRIES_WHEN_BUSY):
-        try:
-            return await draw()
-        except (Overloaded, Unavailable) as error:
-            if attempt == TRIES_WHEN_BUSY - 1:
-                raise
-            await asyncio.sleep(min(error.retry_after_s or 1.0, LONGEST_BUSY_WAIT_S))
-    raise AssertionError("unreachable: the last try returns or raises")
-
 
 def drawn_to_json(drawn: Drawn) -> str:
     """Write a reply down, for a second try."""
@@ -265,11 +240,3 @@ def pair_of_json(noted: str) -> Answer:
     """Read two replies that were written down."""
     values = json.loads(noted)
     return Answer(**(values | {"choices": tuple(Choice(**choice) for choice in values["choices"])}))
-
-
-def greeting(texts: Texts) -> str:
-    """What /start says."""
-    return texts.say(
-        "Hello! Write to me and I will answer. Rate my answers with 👍 and 👎, and I get better.\n"
-        "/new – begin a new conversation\n/privacy – what is kept of you"
-    )

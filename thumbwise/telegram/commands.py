@@ -9,9 +9,10 @@ from telegram.ext import CallbackContext
 
 from thumbwise.client import ThumbwiseError
 from thumbwise.rating.cards import Card, consent_card, forget_card, privacy_text
+from thumbwise.rating.phrases import answer_now, greeting
 from thumbwise.rating.replies import trouble
 from thumbwise.rating.texts import Texts
-from thumbwise.telegram.chatting import Chatting, greeting
+from thumbwise.telegram.chatting import Chatting
 from thumbwise.telegram.parts import Parts, is_shared, place_of, texts_of
 from thumbwise.telegram.presses import Presses
 from thumbwise.telegram.showing import Stage
@@ -20,19 +21,8 @@ from thumbwise.telegram.work import work_of
 Context = CallbackContext[Any, Any, Any, Any]
 PRIVATE_ONLY = frozenset({"consent", "forget", "export"})
 NAMES = ("start", "help", "new", "ask", "privacy", "consent", "forget", "export", "better")
-
-
-def described(texts: Texts) -> list[tuple[str, str]]:
-    """The commands for Telegram's menu, in a language."""
-    return [
-        ("new", texts.say("Begin a new conversation")),
-        ("privacy", texts.say("What is kept of you")),
-        ("consent", texts.say("May I learn from our chats?")),
-        ("export", texts.say("Get what is kept of you")),
-        ("forget", texts.say("Erase what is kept of you")),
-        ("better", texts.say("Reply to an answer with a better one")),
-        ("ask", texts.say("Ask me in a group")),
-    ]
+MENU = ("new", "privacy", "consent", "export", "forget", "better", "ask")
+"""Those of Telegram's menu, in this order."""
 
 
 class Commands:
@@ -78,7 +68,7 @@ class Commands:
 
     async def _ask(self, stage: Stage, texts: Texts, rest: str) -> None:
         if rest:
-            async with self._chatting.in_turn(place_of(stage.asked, stage.user)):
+            async with self._chatting.turns.at(place_of(stage.asked, stage.user)):
                 await self._chatting.answer(stage, rest)
         else:
             await stage.say(texts.say("Write your question behind it: /ask why is the sky blue?"))
@@ -93,8 +83,7 @@ class Commands:
             await stage.say(trouble(texts, error))
             return
         card = consent_card(texts, owner=stage.user.id)
-        now = texts.say("Your answer now: yes.") if consent.in_force else texts.say("Your answer now: no.")
-        text = card.text if consent.consent is None else f"{card.text}\n\n{now}"
+        text = card.text if consent.consent is None else f"{card.text}\n\n{answer_now(texts, consent)}"
         await self._send_card(stage, Card(card.rows, text), step="consent asked")
 
     async def _forget(self, stage: Stage, texts: Texts, rest: str) -> None:

@@ -21,8 +21,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Send = Callable[[], Awaitable[T]]
-MakeEdit = Callable[[], Awaitable[Callable[[], Awaitable[object]]]]
-"""Looks up how things stand and returns the edit that shows it."""
 GROUP_LIMIT, GROUP_WINDOW_S = 20, 60.0
 GROUP_ROOM = 12
 """Sends of a group's minute that edits on the way may use up; the rest is for what must arrive."""
@@ -78,6 +76,10 @@ class Outbox:
             log.debug("left out chat_kind=%s cause=%s", _kind(chat), type(error).__name__)
         return None
 
+    async def edit(self, chat: int, send: Send[object]) -> None:
+        """Send an edit that must arrive, unless it is about nothing (see `harmless`)."""
+        await harmless(self.send(chat, send))
+
     def _flooded(self, chat: int, error: RetryAfter) -> None:
         self.floods += 1
         wait_s = min(retry_after_s(error), LONGEST_WAIT_S)
@@ -111,58 +113,6 @@ class Outbox:
         self._sent.move_to_end(chat)
         while len(self._sent) > MOST_CHATS:
             self._sent.popitem(last=False)
-
-
-class LatestEdits:
-    """Edits of keyboards, the newest one of a message alone, at most one a second: a thousand clicks are ten edits."""
-
-    def __init__(self, outbox: Outbox, every_s: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._outbox, self._every_s, self._clock = outbox, every_s, clock
-        self._edited_at: OrderedDict[tuple[int, int], float] = OrderedDict()
-        self._waiting: dict[tuple[int, int], MakeEdit] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def edit(self, chat: int, message: int, make: MakeEdit) -> None:
-        """Edit now, or soon if this message was edited just now. `make` is called then: it sees the newest state."""
-        key = (chat, message)
-        if key in self._waiting:
-            self._waiting[key] = make
-            return
-        since_s = self._clock() - self._edited_at.get(key, -1e9)
-        if since_s >= self._every_s:
-            await self._edit(key, make)
-            return
-        self._waiting[key] = make
-        task = asyncio.create_task(self._later(key, self._every_s - since_s))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def close(self) -> None:
-        """Make the edits that wait, now."""
-        waiting, self._waiting = self._waiting, {}
-        for task in self._tasks:
-            task.cancel()
-        for key, make in waiting.items():
-            await self._edit(key, make)
-
-    async def _later(self, key: tuple[int, int], wait_s: float) -> None:
-        await asyncio.sleep(wait_s)
-        make = self._waiting.pop(key)
-        try:
-            await self._edit(key, make)
-        except Exception as error:  # nobody waits for this one; the next press shows how things stand
-            log.info("an edit was lost cause=%s", type(error).__name__)
-
-    async def _edit(self, key: tuple[int, int], make: MakeEdit) -> None:
-        self._edited_at[key] = self._clock()
-        self._edited_at.move_to_end(key)
-        while len(self._edited_at) > MOST_CHATS:
-            self._edited_at.popitem(last=False)
-
-        async def send() -> object:
-            return await (await make())()  # looked up anew at each try: an edit that had to wait is not an old one
-
-        await harmless(self._outbox.send(key[0], send))
 
 
 async def harmless(sending: Awaitable[T]) -> T | None:

@@ -1,6 +1,5 @@
 """The parts of one bot's plug-in, put together once by `attach` and handed to every handler."""
 
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,11 +13,12 @@ from thumbwise.rating.buttons import Act, Button, ButtonSigner
 from thumbwise.rating.cards import Card
 from thumbwise.rating.conversations import Conversations, Place
 from thumbwise.rating.desk import RatingDesk
-from thumbwise.rating.plain_text import clean
+from thumbwise.rating.latest_edits import LatestEdits
+from thumbwise.rating.pairs import PairTexts
 from thumbwise.rating.privacy import PrivacyDesk
 from thumbwise.rating.replies import ReplyDesk
 from thumbwise.rating.texts import Texts, texts_for
-from thumbwise.telegram.outbox import LatestEdits, Outbox
+from thumbwise.telegram.outbox import Outbox
 
 Mode = Literal["policy", "host"]
 CHANNEL: Literal["telegram"] = "telegram"
@@ -75,8 +75,7 @@ class Parts:
     newest: NewestNumbers = field(default_factory=NewestNumbers)
     presses: dict[Act, PressHandler] = field(default_factory=dict)
     """Acts that somebody else handles: the admin's."""
-    pair_texts: OrderedDict[str, tuple[str, ...]] = field(default_factory=OrderedDict)
-    """Comparison → its replies, so that the conversation goes on from the chosen one. In memory alone."""
+    pair_texts: PairTexts = field(default_factory=PairTexts)
 
     def keyboard(self, card: Card, chat: int) -> InlineKeyboardMarkup | None:
         """Return a card's keys as a keyboard for a chat; None for a card without any."""
@@ -90,12 +89,6 @@ class Parts:
             for row in card.rows
         ]
         return InlineKeyboardMarkup(rows) if rows else None
-
-    def remember_pair(self, comparison_id: str, texts: tuple[str, ...]) -> None:
-        """Keep the texts of a comparison for a while."""
-        self.pair_texts[comparison_id] = tuple(clean(text) for text in texts)  # as the conversation holds them
-        while len(self.pair_texts) > 1_000:
-            self.pair_texts.popitem(last=False)
 
 
 def parts_of_bot(
@@ -122,7 +115,7 @@ def parts_of_bot(
         replies=ReplyDesk(client, CHANNEL),
         conversations=conversations,
         outbox=outbox,
-        edits=LatestEdits(outbox),
+        edits=LatestEdits(outbox.edit),
     )
 
 

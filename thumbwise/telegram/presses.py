@@ -17,7 +17,8 @@ from telegram.ext import CallbackContext
 
 from thumbwise.client import Forbidden, NotFound, ThumbwiseError
 from thumbwise.client.calls import Thumb
-from thumbwise.rating.buttons import Act, Button, ButtonRefused
+from thumbwise.rating import phrases
+from thumbwise.rating.buttons import THUMBS, VERDICTS, Act, Button, ButtonRefused
 from thumbwise.rating.cards import comparison_card, reason_of
 from thumbwise.rating.replies import passes, trouble
 from thumbwise.rating.texts import Texts
@@ -31,8 +32,6 @@ log = logging.getLogger(__name__)
 
 Context = CallbackContext[Any, Any, Any, Any]
 ANSWER_WITHIN_S = 0.8
-THUMBS: dict[Act, Thumb | None] = {Act.THUMB_UP: "up", Act.THUMB_DOWN: "down", Act.THUMB_NONE: None}
-VERDICTS = {Act.TIE: "tie", Act.BOTH_BAD: "both_bad", Act.VERDICT_NONE: None}
 
 
 class Presses:
@@ -54,7 +53,7 @@ class Presses:
             button = self._parts.signer.read(query.data, message.chat.id, query.from_user.id, work.event)
         except ButtonRefused as refusal:
             log.info("a press was refused reason=%s", refusal.reason)
-            await self._answer(query, _refusal_text(texts, refusal), alert=True)
+            await self._answer(query, phrases.refused(texts, refusal), alert=True)
             return
         try:
             await self._do(button, query, cast("Message", message), work, texts)
@@ -100,9 +99,7 @@ class Presses:
 
         async def store() -> str:
             chosen = await self._parts.desk.thumb(reply_id, user.id, wanted, work.event, toggle=shared)
-            return {"up": "👍 ", "down": "👎 ", None: ""}[chosen] + (
-                texts.say("Thank you!") if chosen else texts.say("Taken back.")
-            )
+            return phrases.thumb_stored(texts, chosen)
 
         await self._answered_meanwhile(query, texts, store())
         await self._show_votes(reply_id, message, user, texts, reasons=True)
@@ -127,8 +124,9 @@ class Presses:
 
         async def store() -> str:
             chosen = await self._parts.desk.verdict(comparison_id, user.id, wanted, work.event)
-            self._go_on_from(comparison_id, chosen, message, user)
-            return texts.say("Thank you!") if chosen is not None else texts.say("Taken back.")
+            parts = self._parts
+            parts.pair_texts.go_on_from(comparison_id, chosen, parts.conversations, place_of(message, user))
+            return phrases.verdict_stored(texts, chosen)
 
         await self._answered_meanwhile(query, texts, store())
 
@@ -153,11 +151,7 @@ class Presses:
         texts, user = texts_of(query.from_user), query.from_user
         consent = await self._parts.privacy.consent(user.id)
         if not consent.in_force:
-            await self._answer(
-                query,
-                texts.say("A better answer is your own words, which I may keep only if you agree: /consent"),
-                alert=True,
-            )
+            await self._answer(query, phrases.correction_needs_consent(texts), alert=True)
             return
         await self._answer(query)
 
@@ -181,29 +175,16 @@ class Presses:
     async def _consent(self, given: bool, query: CallbackQuery, message: Message, texts: Texts) -> None:
         await self._parts.privacy.answer(query.from_user.id, given)
         await self._answer(query)
-        said = (
-            texts.say("Thank you! From now on I keep our chats and learn from them. /consent changes it.")
-            if given
-            else texts.say("Understood: I keep no text of yours. /consent changes it.")
-        )
-        await self._replace(message, said)
+        await self._replace(message, phrases.consent_stored(texts, given))
 
     async def _forget(self, query: CallbackQuery, message: Message, texts: Texts) -> None:
         await self._answer(query)
         try:
             erased = await self._parts.privacy.forget(query.from_user.id)
         except Forbidden:
-            await self._replace(message, texts.say("I may not do that here. Please ask the operator of this bot."))
+            await self._replace(message, phrases.not_allowed_here(texts))
             return
-        said = texts.say(
-            "Erased: {replies} answers and {votes} ratings. We do not know each other any more.",
-            replies=erased.replies,
-            votes=erased.feedback,
-        )
-        if erased.affected_versions:
-            versions = ", ".join(map(str, erased.affected_versions))
-            said += "\n" + texts.say("Trained on some of it, and not unlearnt: version {versions}", versions=versions)
-        await self._replace(message, said)
+        await self._replace(message, phrases.erased(texts, erased))
 
     async def export(self, stage: Stage) -> None:
         """Send a person everything that is kept of them, as a file, to them alone."""
@@ -211,7 +192,7 @@ class Presses:
         try:
             found = await self._parts.privacy.export(stage.user.id)
         except Forbidden:
-            await stage.say(texts.say("I may not do that here. Please ask the operator of this bot."))
+            await stage.say(phrases.not_allowed_here(texts))
             return
         except ThumbwiseError as error:
             await stage.say(trouble(texts, error))
@@ -249,13 +230,6 @@ class Presses:
                         return button.owner
         return None
 
-    def _go_on_from(self, comparison_id: str, chosen: str | None, message: Message, user: User) -> None:
-        texts = self._parts.pair_texts.get(comparison_id)
-        if texts is not None and chosen is not None and chosen.isdigit() and int(chosen) < len(texts):
-            conversation = self._parts.conversations.at(place_of(message, user))
-            if conversation.messages and conversation.messages[-1]["content"] in texts:
-                conversation.replace_last_reply(texts[int(chosen)], f"{comparison_id}-{chosen}")
-
     async def _answered_meanwhile(self, query: CallbackQuery, texts: Texts, storing: Awaitable[str]) -> None:
         """Store, and answer the press with what came of it, or with "noted" if that takes too long."""
         task = asyncio.ensure_future(storing)
@@ -281,15 +255,6 @@ class Presses:
                 lambda: self._parts.bot.edit_message_text(text, message.chat.id, message.message_id),
             )
         )
-
-
-def _refusal_text(texts: Texts, refusal: ButtonRefused) -> str:
-    return {
-        "forged": texts.say("This button is not valid."),
-        "not_yours": texts.say("This button is for somebody else."),
-        "expired": texts.say("This button is too old."),
-        "replayed": texts.say("This was done already."),
-    }[refusal.reason]
 
 
 def _escaped(text: str) -> str:

@@ -14,6 +14,7 @@ from telegram.ext import CallbackContext
 
 from thumbwise.client import NotFound, ThumbwiseError
 from thumbwise.client.calls import Thumb
+from thumbwise.rating.reactions import thumb_of_emojis
 from thumbwise.rating.replies import passes
 from thumbwise.telegram.parts import Parts, texts_of
 from thumbwise.telegram.showing import present_card
@@ -21,15 +22,10 @@ from thumbwise.telegram.work import work_of
 
 log = logging.getLogger(__name__)
 
-UP = frozenset(["👍", "❤", "🔥", "👏", "🎉", "🤩", "💯", "🏆", "❤\u200d🔥", "👌", "🥰", "😍"])
-DOWN = frozenset(["👎", "💩", "🤮", "🤬", "😡"])
-
 
 def thumb_of(reactions: Sequence[ReactionType]) -> Thumb | None:
     """Return the thumb that reactions amount to; None for none, and for both at once."""
-    emojis = {found.emoji.replace("\ufe0f", "") for found in reactions if isinstance(found, ReactionTypeEmoji)}
-    up, down = bool(emojis & UP), bool(emojis & DOWN)
-    return None if up == down else "up" if up else "down"
+    return thumb_of_emojis(found.emoji for found in reactions if isinstance(found, ReactionTypeEmoji))
 
 
 class Reactions:
