@@ -83,8 +83,9 @@ def plan_erasure(connection: Connection, rater_id: str) -> ErasurePlan | None:
     if rater is None:
         return None
 
-    def count(query: Select[tuple[int]]) -> int:
-        return int(connection.execute(query).scalar_one())
+    def count(query: Select[Any]) -> int:
+        found: int = connection.execute(query).scalar_one()
+        return found
 
     is_on = _is_on(_said_to(rater_id))
     learnt_from = select(feedback.c.feedback_id).where(or_(is_on, feedback.c.rater_id == rater_id))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 
 from feedback_store import audit
@@ -44,7 +45,7 @@ def local(url: str) -> str:
     return f"{parts.path}?{parts.query}"
 
 
-def there_and_back(somebody: Person, path: str) -> object:
+def there_and_back(somebody: Person, path: str) -> httpx.Response:
     """Go to the provider, agree, and come back; returns the answer to coming back."""
     there = somebody.get(path)
     assert there.status_code == 303, there.text

@@ -159,7 +159,7 @@ def speak_languages(world: World) -> None:
             payload["locale"] = world.languages.get(int(user["id"]), "en-US")
         return emit(event, payload, *args, **kwargs)
 
-    world.env.backend.emit = with_language
+    world.env.backend.emit = with_language  # type: ignore[method-assign]
 
 
 def labels(message: Any) -> list[str]:

@@ -75,7 +75,7 @@ def test_forged_carried_over_and_strange_presses_are_refused(play: Play, site: S
         asked = await anna.slash(world.channel, "forget")
         stored = world.env.backend.get_message(world.channel.id, asked.response.id)
         stored.flags = 0  # as if she had shown it to everybody
-        stored.ephemeral_for = None
+        stored.ephemeral_for = None  # type: ignore[attr-defined]
         others = await ben.click(asked.response, label="Erase everything")
         assert others.ephemeral and "somebody else" in others.response.content
         assert acts(site) == []
@@ -290,7 +290,7 @@ def test_shards_are_settings_that_must_fit_and_each_serves_its_servers(play: Pla
         agreed(site, anna, given=False)
         await member.send(channel, f"<@{world.bot.user.id}> echo: from shard one")
         reply = channel.last_message
-        assert reply.content == "from shard one" and guild.id >> 22 & 1 == 1
+        assert reply is not None and reply.content == "from shard one" and guild.id >> 22 & 1 == 1
         await member.click(reply, label="👍")
         assert acts(site) == [("thumb", "up")]
         assert len(world.bot.shards) == 2

@@ -37,7 +37,8 @@ def test_a_tie_is_half_a_win_of_either_and_one_half_means_no_difference() -> Non
 def test_a_version_that_won_everything_has_a_finite_rate_below_one() -> None:
     (best, _) = standings([Duel(f"r-{n}", 2, 1) for n in range(9)], reference=1)
     assert best.win_rate == pytest.approx(9.5 / 10)
-    assert best.interval is not None and 0.5 < best.interval[0] <= best.win_rate <= best.interval[1] < 1
+    assert best.interval is not None and best.win_rate is not None
+    assert 0.5 < best.interval[0] <= best.win_rate <= best.interval[1] < 1
 
 
 def test_versions_that_never_met_are_placed_by_those_they_both_met_and_strangers_are_not() -> None:
