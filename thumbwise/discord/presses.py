@@ -211,9 +211,10 @@ class Presses:
         try:
             if not await parts.privacy.should_ask(user):
                 return
+            held_back = (await parts.privacy.consent(user)).held_back
         except ThumbwiseError:
             return
-        card = consent_card(texts, owner=user, held_back=not parts.options.trains_on_text)
+        card = consent_card(texts, owner=user, held_back=held_back)
         await whisper(interaction, card.text, view_of(card, parts.signer, channel_of(interaction)))
 
     async def _show_votes(self, reply_id: str, interaction: AnyInteraction, texts: Texts) -> None:
