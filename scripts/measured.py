@@ -29,6 +29,7 @@ HEADLINES = {
         "first token (p95) at 16 streams; transformers generate, adapter merged",
     ),
     "sharing": ("chat at 4 streams",),
+    "training": ("KTO: stock trl", "DPO: stock trl", "reward model: stock trl", "PPO"),
     "swaps": ("99 % of the waits",),
     "votes": ("durable votes",),
     "kills": ("acknowledged votes", "… lost", "… doubled"),

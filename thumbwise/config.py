@@ -21,13 +21,14 @@ from pydantic import BaseModel, ValidationError
 from bot.settings import DiscordSettings, TelegramSettings
 from bot.web.settings import WebSettings
 from feedback_store.settings import AccessSettings, PrivacySettings, StoreSettings, TrustSettings
-from serving.settings import PolicySettings, ServingSettings, VllmSettings
+from serving.settings import DuelSettings, PolicySettings, ServingSettings, VllmSettings
 from trainer.method_settings import OnlineSettings, RewardSettings
 from trainer.settings import CanarySettings, GateSettings, LoraSettings, RoundSettings, TrainingSettings
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "policy": PolicySettings,
     "serving": ServingSettings,
+    "duels": DuelSettings,
     "vllm": VllmSettings,
     "web": WebSettings,
     "telegram": TelegramSettings,
@@ -75,6 +76,7 @@ class Settings:
     access: AccessSettings
     policy: PolicySettings
     serving: ServingSettings
+    duels: DuelSettings
     vllm: VllmSettings
     web: WebSettings
     telegram: TelegramSettings
@@ -271,10 +273,19 @@ def _section(name: str, model: type[BaseModel], found: dict[str, tuple[Any, str]
 
 def _at_odds(sections: Mapping[str, Any]) -> list[str]:
     """Say which settings of different sections cannot stand together; a section that is None has had its say."""
-    policy, vllm = sections["policy"], sections["vllm"]
-    if policy is not None and vllm is not None and policy.engine == "vllm" and not vllm.replicas:
-        return ["policy.engine is 'vllm', but vllm.replicas is empty; name the address of at least one vLLM server"]
-    return []
+    policy, vllm, lora = sections["policy"], sections["vllm"], sections["lora"]
+    found: list[str] = []
+    if policy is None or policy.engine != "vllm":
+        return found
+    if vllm is not None and not vllm.replicas:
+        found.append(
+            "policy.engine is 'vllm', but vllm.replicas is empty; name the address of at least one vLLM server"
+        )
+    if lora is not None and lora.kind == "dora":
+        found.append(
+            "lora.kind is 'dora', which vLLM does not serve, and policy.engine is 'vllm'; wanted: lora or rslora"
+        )
+    return found
 
 
 def _nearest(word: str, known: list[str], form: str) -> str:

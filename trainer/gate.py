@@ -151,8 +151,11 @@ class _Gate:
         """Do held-out people agree with what the candidate learnt?"""
         job, ups, raters = self.job, [row.up for row in votes], [row.rater for row in votes]
         margins = _margins(self.policies, [(row.messages, row.reply) for row in votes], job)
-        self.found.append(checks.held_out_preference(margins, ups, raters, job.gate, job.seed))
-        if pairs_check := _held_out_pairs(self.policies, pairs, job):
+        preference = checks.held_out_preference(margins, ups, raters, job.gate, job.seed)
+        pairs_check = _held_out_pairs(self.policies, pairs, job, hard=preference.value is None)
+        if preference.value is not None or pairs_check is None:
+            self.found.append(preference)
+        if pairs_check is not None:
             self.found.append(pairs_check)
         own = [place for place, row in enumerate(votes) if row.reply.policy_version == job.live_version]
         self.counterfactual = counterfactual(
@@ -236,7 +239,7 @@ def _unclear(found: Sequence[checks.Check]) -> bool:
     return any(check.hard and check.outcome == "inconclusive" for check in found)
 
 
-def _held_out_pairs(policies: Policies, pairs: Sequence[PairRow], job: Job) -> checks.Check | None:
+def _held_out_pairs(policies: Policies, pairs: Sequence[PairRow], job: Job, *, hard: bool) -> checks.Check | None:
     if len(pairs) < job.gate.min_held_out_pairs:
         return None
     both = _margins(
@@ -245,7 +248,7 @@ def _held_out_pairs(policies: Policies, pairs: Sequence[PairRow], job: Job) -> c
         job,
     )
     gains = [chosen - rejected for chosen, rejected in zip(both[: len(pairs)], both[len(pairs) :], strict=True)]
-    return checks.held_out_pairs(gains, [row.rater for row in pairs], job.gate, job.seed)
+    return checks.held_out_pairs(gains, [row.rater for row in pairs], job.gate, job.seed, hard=hard)
 
 
 def _margins(policies: Policies, rows: Sequence[tuple[tuple[dict[str, str], ...], ReplyText]], job: Job) -> list[float]:

@@ -57,6 +57,8 @@ RULES: dict[str, str] = {
     "POST /v1/quarantines/{quarantine_id}": "key:people",
     "GET /v1/export": "key:export",
     "POST /v1/import": "key:import",
+    "POST /v1/candidates": "key:import",
+    "GET /v1/candidates/prompts": "key:read",
     # Is it alive? What can it do?
     "GET /healthz": ANYONE,
     "GET /readyz": ANYONE,

@@ -34,6 +34,10 @@ class Memory:
             return known[1]  # type: ignore[no-any-return]
         return await asyncio.shield(task)
 
+    def is_behind(self, *keys: Hashable) -> bool:
+        """Say whether what `get` would give of any of them is being worked out anew: look again soon."""
+        return any(key in self._known and self._clock() - self._known[key][0] > self._fresh_s for key in keys)
+
     def forget(self, *keys: Hashable) -> None:
         """Drop what an act has just made untrue: who acted sees it on the next page."""
         for key in keys:

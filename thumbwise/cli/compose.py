@@ -55,6 +55,8 @@ def run_server(settings: "Settings", *, with_trainer: bool, verbose: bool = Fals
         parts.callback(telemetry.close)
         context = _context(settings, store, engine, follower, token)
         context.metrics, context.telemetry = metrics, telemetry
+        if settings.policy.engine == "torch" and settings.duels.show == "auto":
+            context.duel_rewards = _duel_rewards(settings, store, base)
         if with_trainer:
             trainer = _trainer(settings, store, base.directory, base.fingerprint)
             trainer.prepare_version = follower.prepare
@@ -276,6 +278,7 @@ def _context(settings: "Settings", store: "Store", engine: Any, follower: "Polic
         data_dir=settings.data_dir,
         policy=settings.policy,
         serving=settings.serving,
+        duels=settings.duels,
         privacy=settings.privacy,
         trust=settings.trust,
         readiness=lambda: store.read(readiness, settings.rounds, settings.training, settings.reward).as_dict(),
@@ -287,6 +290,14 @@ def _context(settings: "Settings", store: "Store", engine: Any, follower: "Polic
         replicas=engine.replicas if settings.policy.engine == "vllm" else None,
         close_parts=False,
     )
+
+
+def _duel_rewards(settings: "Settings", store: "Store", base: Any) -> Any:
+    """What says which candidates a trusted reward model is least sure of; it opens one when there is one."""
+    from trainer.duel_rewards import DuelRewards, open_reward
+
+    opened = functools.partial(open_reward, settings.data_dir, base.directory, base.fingerprint, settings.policy)
+    return DuelRewards(store, opened)
 
 
 def _app(settings: "Settings", context: Any) -> Any:
