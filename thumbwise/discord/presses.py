@@ -118,7 +118,7 @@ class Presses:
     async def _thumb(self, reply_id: str, wanted: Thumb | None, interaction: AnyInteraction, texts: Texts) -> None:
         parts, user, event = self._parts, interaction.user.id, str(interaction.id)
         shared = is_shared(interaction)
-        chosen = await self._stored(
+        chosen = await self.stored(
             reply_id, user, lambda: parts.desk.thumb(reply_id, user, wanted, event, toggle=shared)
         )
         await self._show_votes(reply_id, interaction, texts)
@@ -132,7 +132,7 @@ class Presses:
         self, reply_id: str, thumb: Thumb, reason: str, interaction: AnyInteraction, texts: Texts
     ) -> None:
         parts, user, event = self._parts, interaction.user.id, str(interaction.id)
-        await self._stored(reply_id, user, lambda: parts.desk.reason(reply_id, user, thumb, reason, event))
+        await self.stored(reply_id, user, lambda: parts.desk.reason(reply_id, user, thumb, reason, event))
         if interaction.message is not None:
             await self._show_votes(reply_id, interaction, texts)
 
@@ -179,7 +179,7 @@ class Presses:
     async def _verdict(self, comparison_id: str, wanted: str | None, interaction: AnyInteraction, texts: Texts) -> None:
         parts, user, event = self._parts, interaction.user.id, str(interaction.id)
         channel, message = channel_of(interaction), interaction.message
-        chosen = await self._stored(comparison_id, user, lambda: parts.desk.verdict(comparison_id, user, wanted, event))
+        chosen = await self.stored(comparison_id, user, lambda: parts.desk.verdict(comparison_id, user, wanted, event))
         parts.pair_texts.go_on_from(comparison_id, chosen, parts.conversations, place_of(channel, user))
         if message is None:
             return
@@ -196,7 +196,7 @@ class Presses:
 
         await parts.edits.edit(channel, message.id, make)
 
-    async def _stored(self, target: str, user: int, store: Callable[[], Awaitable[T]]) -> T:
+    async def stored(self, target: str, user: int, store: Callable[[], Awaitable[T]]) -> T:
         """Store an act; where that fails for good, let the book say again what it said before."""
         book, person = self._parts.book, self._parts.marks.person(user)
         before = await book.choice(target, person)
