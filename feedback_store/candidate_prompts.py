@@ -1,10 +1,12 @@
 """Prompts of real conversations to which further replies may be drawn, for people to rank.
 
 Only what people let us keep: the reply's text is kept, its rater has not taken consent back and is not in quarantine,
-no operator excluded it. Candidates drawn for it belong to that same person: they leave with them.
+no operator excluded it. Candidates drawn for it belong to that same person: they leave with them. Nor of channels that
+are held back (no round may learn from what people write there): a candidate's prompt would be their words again.
 """
 
 import json
+from collections.abc import Container
 
 from sqlalchemy import Connection, select
 
@@ -19,25 +21,27 @@ _LOOKED_THROUGH = 5_000
 """The newest replies that are looked through."""
 
 
-def candidate_prompts(connection: Connection, limit: int) -> list[Reply]:
+def candidate_prompts(connection: Connection, limit: int, held_back: Container[str] = ()) -> list[Reply]:
     """Return replies whose prompts may be used, the newest first, each prompt once."""
     recent = [reply.reply_id for reply in recent_replies(connection, _LOOKED_THROUGH)]
     usable = _usable(connection, recent)
     found: dict[str, Reply] = {}
     for name in recent:
         reply = usable.get(name)
-        if reply is not None and not reply.channel.startswith(CANDIDATES_CHANNEL):
+        if reply is not None and not reply.channel.startswith(CANDIDATES_CHANNEL) and reply.channel not in held_back:
             found.setdefault(json.dumps(reply.messages), reply)
         if len(found) == limit:
             break
     return list(found.values())
 
 
-def prompt_of_reply(connection: Connection, reply_id: str) -> Reply:
+def prompt_of_reply(connection: Connection, reply_id: str, held_back: Container[str] = ()) -> Reply:
     """Return a reply whose prompt may be used. Raises NotFound."""
     found = _usable(connection, [reply_id])
-    if reply_id not in found:
-        raise NotFound(f"no reply {reply_id!r} whose prompt may be used: its text is not kept, or was withdrawn")
+    if reply_id not in found or found[reply_id].channel in held_back:
+        raise NotFound(
+            f"no reply {reply_id!r} whose prompt may be used: its text is not kept, was withdrawn, or is held back"
+        )
     return found[reply_id]
 
 

@@ -57,7 +57,7 @@ class ThumbwiseBot(commands.AutoShardedBot):
         """Leave messages to the cog: "@bot hello" is no command named hello."""
 
 
-def options_of(settings: DiscordSettings, *, trains_on_text: bool) -> Options:
+def options_of(settings: DiscordSettings) -> Options:
     """Return the plug-in's options."""
     return Options(
         compare_share=settings.compare_share,
@@ -65,5 +65,4 @@ def options_of(settings: DiscordSettings, *, trains_on_text: bool) -> Options:
         servers=settings.servers,
         edit_every_s=settings.edit_every_s,
         most_edits=settings.most_edits,
-        trains_on_text=trains_on_text,
     )

@@ -89,7 +89,8 @@ class PromptOfReply:
 @router.get("/v1/candidates/prompts", responses={200: {"model": Listing[PromptOfReply]}})
 async def list_candidate_prompts(request: Request, limit: Annotated[int, Query(ge=1, le=2000)] = 100) -> Response:
     """List the newest replies of which the prompts may be used for candidates, each prompt once. No text is told."""
-    found = await context_of(request).store.read_async(candidate_prompts, limit)
+    context = context_of(request)
+    found = await context.store.read_async(candidate_prompts, limit, context.held_back_channels)
     return answer(Listing([PromptOfReply(reply.reply_id) for reply in found]))
 
 
@@ -101,7 +102,9 @@ async def make_candidates(request: Request) -> Response:
         raise ApiError(400, "messages: wanted messages or reply_id, one of them", param="messages", code="wrong_prompt")
     if context.stopping or context.live_policy() is None:
         raise unavailable("no policy is live: /readyz says when it is", "not_ready")
-    source = None if body.reply_id is None else await context.store.read_async(prompt_of_reply, body.reply_id)
+    source = None
+    if body.reply_id is not None:
+        source = await context.store.read_async(prompt_of_reply, body.reply_id, context.held_back_channels)
     messages = _messages(context, body) if source is None else tuple(source.messages or ())
     comparison_id = f"{CANDIDATES_CHANNEL}-{_hash(body.batch, messages)}"
     known = (await context.store.read_async(comparisons_by_id, [comparison_id])).get(comparison_id)

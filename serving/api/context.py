@@ -58,6 +58,8 @@ class ApiContext:
     in a worker thread while somebody waits."""
     replicas: Callable[[], tuple[ReplicaState, ...]] | None = None
     """How the servers that draw the replies are doing; None where the engine is in this process."""
+    held_back_channels: tuple[str, ...] = ("discord",)
+    """Channels whose texts no round learns from: whoever asks people for their consent must tell them so."""
     extra_hosts: tuple[str, ...] = ()
     """Host names beyond localhost, the loopback addresses and serving.host under which this server may be spoken to."""
     close_parts: bool = True

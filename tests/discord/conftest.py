@@ -131,11 +131,10 @@ async def played(
     """Play a story in a world whose bot keeps its file in `folder` and speaks to the server at `url`."""
     parts = AsyncExitStack()
     given = {"compare_share": 0.0, "shard_count": 1, "edit_every_s": 1, **settings}
-    trains = bool(given.pop("trains_on_text", False))
 
     async def start(**changed: object) -> ThumbwiseBot:
         values = DiscordSettings.model_validate({**given, **changed})
-        bot = DiscordBot(folder, url, values, TOKEN, admin_token, trains)
+        bot = DiscordBot(folder, url, values, TOKEN, admin_token)
         return await parts.enter_async_context(built(bot))
 
     async with parts, simcord.run(await start(), settle_timeout=30.0) as env:

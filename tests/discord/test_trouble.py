@@ -120,6 +120,7 @@ def test_a_server_that_is_away_is_said_in_words_and_no_vote_is_shown_that_does_n
         sent = await world.bot.get_partial_messageable(anna.user.dm_channel.id).send("a reply of before", view=view)
         vote = await anna.user.click(sent, label="👍")
         assert "cannot reach my model" in vote.followups[0].content
+        assert await world.rating.parts.desk.own_thumb("0199a6b2c3d-00000000000000005f1e", anna.id) is None
         (before,) = [said for said in world.dm(anna) if said.content == "a reply of before"]
         assert labels(before) == ["👍", "👎", "🔄 Again", "✏️ Better answer"]
 

@@ -287,6 +287,7 @@ def _context(settings: "Settings", store: "Store", engine: Any, follower: "Polic
         prepare_version=follower.prepare,
         canary=lambda: follower.canary,
         canary_report=lambda: store.read(canary_report, settings.canary),
+        held_back_channels=settings.rounds.held_back_channels,
         replicas=engine.replicas if settings.policy.engine == "vllm" else None,
         close_parts=False,
     )
