@@ -8,7 +8,7 @@ import ast
 import inspect
 import textwrap
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
@@ -122,6 +122,8 @@ def _annotation(annotation: Any) -> str:
         return "nothing"
     if get_origin(annotation) in (Union, UnionType):
         return " or ".join(_annotation(part) for part in get_args(annotation) if part is not type(None))
+    if get_origin(annotation) is Annotated:
+        return _annotation(get_args(annotation)[0])
     if get_origin(annotation) is Literal:
         return " · ".join(f'`"{value}"`' for value in get_args(annotation))
     if get_origin(annotation) is tuple:
