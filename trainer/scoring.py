@@ -54,7 +54,7 @@ def _score(model: Any, rows: list[Encoded]) -> list[torch.Tensor]:
         inputs = {"input_ids": ids_BT, "attention_mask": mask_BT, "position_ids": positions_BT, "use_cache": False}
         states = head.states_before(model, scored_BT, **inputs)
         found = head.of_states(states, head.weight_of(model), ids_BT[scored_BT])
-        return list(found.split([len(row.completion_ids) for row in rows]))
+        return list(found.split([len(row.completion_ids) for row in rows]))  # type: ignore[no-untyped-call]
     logits_BKV = (
         model(
             input_ids=ids_BT.to(device),
