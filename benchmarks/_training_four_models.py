@@ -73,7 +73,8 @@ class FourModels:
         ids = drawn["ids"][rows]
         kept = ids.shape[1] - drawn["first"]
         logits = model(**inputs(drawn, rows), logits_to_keep=kept + 1).logits[:, :-1].float()
-        return logits.log_softmax(-1).gather(-1, ids[:, -kept:, None]).squeeze(-1)
+        found: torch.Tensor = logits.log_softmax(-1).gather(-1, ids[:, -kept:, None]).squeeze(-1)
+        return found
 
     def values(self, drawn: dict[str, Any], rows: slice) -> torch.Tensor:
         """V before each of the reply's tokens."""

@@ -34,7 +34,7 @@ from benchmarks._training_work import (
 )
 
 
-class Stopwatch(TrainerCallback):
+class Stopwatch(TrainerCallback):  # type: ignore[misc]
     """Tells the clock each step and its loss."""
 
     def __init__(self, clock: Clock) -> None:
