@@ -49,9 +49,9 @@ class Runs:
 
     def middle(self, name: str) -> float:
         """Median over the repeats of `first_s`, or of the mean of `step_s`."""
-        return statistics.median(
-            float(result[name]) if name == "first_s" else statistics.mean(result[name]) for result in self.results
-        )
+        if name == "first_s":
+            return float(statistics.median(result["first_s"] for result in self.results))
+        return statistics.median(statistics.mean(result[name]) for result in self.results)
 
     @property
     def peak_mib(self) -> float:

@@ -32,10 +32,9 @@ ROWS: list[Ids] = [
 def plain_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, path: torch.Tensor) -> torch.Tensor:
     """Of one sequence alone: [heads, its tokens, d]."""
     groups = query.shape[1] // key.shape[1]
-    own, keys, values = (
-        part[0, :, path] for part in (query, *(part.repeat_interleave(groups, 1) for part in (key, value)))
-    )
-    return torch.nn.functional.scaled_dot_product_attention(own, keys, values, is_causal=True)
+    every = (query, key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1))
+    q, k, v = (part[0, :, path] for part in every)
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
 def random_heads(packed: Packed, heads: int) -> torch.Tensor:
@@ -66,8 +65,10 @@ def test_attention_over_the_tree_equals_attention_over_each_sequence_alone() -> 
     for mine, other in zip(ours, plain, strict=True):
         torch.testing.assert_close(mine, other, rtol=0, atol=1e-12)
     inputs = [query, key, value]
-    gradients = torch.autograd.grad([(w * o).sum() for w, o in zip(weights, ours, strict=True)], inputs)
-    wanted = torch.autograd.grad([(w * o).sum() for w, o in zip(weights, plain, strict=True)], inputs)
+    total, wanted_total = (
+        torch.stack([(w * o).sum() for w, o in zip(weights, outs, strict=True)]).sum() for outs in (ours, plain)
+    )
+    gradients, wanted = torch.autograd.grad(total, inputs), torch.autograd.grad(wanted_total, inputs)
     for mine, other in zip(gradients, wanted, strict=True):
         torch.testing.assert_close(mine, other, rtol=0, atol=1e-12)
 
