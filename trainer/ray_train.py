@@ -40,7 +40,7 @@ def train_on_ray(folder: Path, job: Job, emit: Emit) -> None:
         raise ValueError(
             'training.launcher is "ray", and Ray is not installed: pip install "thumbwise[ray]"'
         ) from error
-    with cluster(job):
+    with _cluster(job):
         said: Any = Queue(actor_options={"num_cpus": 0})
         ended = _Ended()
         fit = threading.Thread(target=_fit, args=(folder, job, said, ended), name="ray-fit", daemon=True)
@@ -168,14 +168,11 @@ def _remove_leftovers() -> None:
 
 
 @contextlib.contextmanager
-def cluster(job: Job) -> Iterator[None]:
-    """Be connected to the cluster of the settings, or to one of our own here; to nothing more where one is already."""
+def _cluster(job: Job) -> Iterator[None]:
+    """Be connected to the cluster of the settings, or to one of our own on this host."""
     _set_environment(job)
     import ray
 
-    if ray.is_initialized():
-        yield
-        return
     training = job.training
     quiet: dict[str, Any] = {"log_to_driver": True, "logging_level": "warning"}
     if training.ray_address:

@@ -45,6 +45,17 @@ def train_one(folder: Path, rank: int) -> None:
         (folder / "events.json").write_text(json.dumps(events), encoding="utf-8")
 
 
+def train_share_and_another(config: dict[str, Any]) -> None:
+    """What a worker of Ray runs: its share of the round of `config`, as ever, then of the folder "dpo" beside it."""
+    from trainer.ray_train import train_share
+
+    rank, size = distributed.get_rank(), distributed.get_world_size()
+    train_share(config)
+    beside = Path(config["folder"]).with_name("dpo")
+    distributed.init_process_group("gloo", init_method=f"file://{beside}/rendezvous", rank=rank, world_size=size)
+    train_one(beside, rank)
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     main()

@@ -16,6 +16,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.trainer.parts import PEFT_NOISE, QUICK_TRAINING, MakeHouse, ask, fill_with_feedback, read_round, until
+from tests.trainer.several_program import train_share_and_another
 from tests.trainer.test_methods import one_step, pairs, votes
 from tests.trainer.test_online import QUICK_ONLINE, prompts
 from tests.trainer.test_resume import examples
@@ -193,19 +194,20 @@ def test_a_round_of_two_processes_dies_and_goes_on_as_a_whole(job: Job, tmp_path
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore:`use_\\w+` is deprecated:DeprecationWarning")  # Ray asks itself by old names
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra thumbwise[ray] is not installed")
-def test_two_workers_of_ray_take_the_steps_of_one_process(job: Job, tmp_path: Path, alone: Any) -> None:
-    from trainer.ray_train import cluster, train_on_ray
+def test_two_workers_of_ray_take_the_steps_of_one_process(
+    job: Job, tmp_path: Path, alone: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer.ray_train import train_on_ray
 
-    curves: dict[str, list[dict[str, float]]] = {}
-    with cluster(replace(job, training=TrainingSettings(launcher="ray", processes=2))):
-        for method in ("kto", "dpo"):
-            folder, events = tmp_path / method, []
-            made = make_folder(job, folder, method, launcher="ray", processes=2)
-            train_on_ray(folder, made, lambda event, **values: events.append({"event": event, **values}))  # noqa: B023
-            curves[method] = curve(events)
-            assert weights_sealed(folder)
-    for method, found in curves.items():
-        assert_alike(found, alone(method))
+    folder, events = tmp_path / "kto", []
+    made = make_folder(job, folder, "kto", launcher="ray", processes=2)
+    make_folder(job, tmp_path / "dpo", "dpo")
+    monkeypatch.setattr("trainer.ray_train.train_share", train_share_and_another)  # its workers start slowly: once
+    train_on_ray(folder, made, lambda event, **values: events.append({"event": event, **values}))
+    assert_alike(curve(events), alone("kto"))
+    assert weights_sealed(folder)
+    another = json.loads((tmp_path / "dpo" / "events.json").read_text(encoding="utf-8"))
+    assert_alike(curve(another), alone("dpo"))
 
 
 @pytest.mark.parametrize(("launcher", "starts"), [("here", 1), ("torchrun", 2)])
