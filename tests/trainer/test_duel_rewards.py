@@ -69,11 +69,12 @@ def test_only_the_newest_model_above_its_bar_is_asked_and_nobody_waits_for_its_o
     assert later() is None
 
 
-def test_a_sealed_model_scores_as_it_did_when_it_was_sealed(job: Job) -> None:
+@pytest.mark.parametrize("kind", ["lora", "rslora", "dora"])
+def test_a_sealed_model_scores_as_it_did_when_it_was_sealed(job: Job, kind: str) -> None:
     job = replace(
         job,
         reward=RewardSettings(dimensions=("helpful=1", "concise=0.5")),
-        lora=job.lora.model_copy(update={"rank": 4, "target_modules": ("q_proj", "down_proj")}),
+        lora=job.lora.model_copy(update={"kind": kind, "rank": 4, "target_modules": ("q_proj", "down_proj")}),
     )
     policies = Policies.open(job)
     model = moved(policies, job)

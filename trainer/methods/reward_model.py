@@ -85,12 +85,7 @@ class RewardModel:
 
     def seal(self, job: Job, report: dict[str, Any]) -> str:
         """Seal it beside the adapters; return its hash."""
-        lora = {
-            "kind": job.lora.kind,
-            "rank": job.lora.rank,
-            "alpha": job.lora.alpha,
-            "upper_layers": job.lora.upper_layers,
-        }
+        lora = {name: getattr(job.lora, name) for name in ("kind", "rank", "alpha", "upper_layers")}
         return seal_reward(
             rewards_dir(job),
             dict(self.parameters),
