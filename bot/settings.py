@@ -1,20 +1,19 @@
 """Settings of the bots: sections [telegram] and [discord] of thumbwise.toml. Tokens come from the environment alone."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
-def _known_language(language: str) -> str:
+def _known_language(language: str | None) -> str | None:
     from thumbwise.rating.texts import languages, texts_for  # reads the catalogues: not at every start
 
+    if language is None:
+        return None
     if texts_for(language).language == "en" and not language.lower().startswith("en"):
         known = ", ".join(languages())
         raise ValueError(f"notice_language is {language!r}, wanted one that the bots speak: {known}")
     return language
-
-
-NoticeLanguage = Annotated[str, AfterValidator(_known_language)]
 
 
 class TelegramSettings(BaseModel):
@@ -28,7 +27,7 @@ class TelegramSettings(BaseModel):
     """Chats that are told when a round passes or fails and when a version goes live or is taken back."""
     notice_every_s: float = Field(default=30.0, ge=1, le=3600)
     """How often the server is asked for such news."""
-    notice_language: NoticeLanguage | None = None
+    notice_language: str | None = None
     """Language of such news, say "zh-Hans". None: the one that an operator's app was in when they last wrote."""
     compare_share: float = Field(default=0.1, ge=0, le=1)
     """Share of turns in private chats that show two replies to choose from. 0: never."""
@@ -49,6 +48,8 @@ class TelegramSettings(BaseModel):
     webhook_port: int = Field(default=8443, ge=0, le=65535)
     """Port at which the webhook listens. 0 picks a free one."""
 
+    _notices_are_spoken = field_validator("notice_language")(_known_language)
+
 
 class DiscordSettings(BaseModel):
     """[discord]: the bot that `thumbwise bot discord` runs. Its token is THUMBWISE_DISCORD_TOKEN."""
@@ -63,7 +64,7 @@ class DiscordSettings(BaseModel):
     """People who are told the same by direct message."""
     notice_every_s: float = Field(default=30.0, ge=1, le=3600)
     """How often the server is asked for such news."""
-    notice_language: NoticeLanguage | None = None
+    notice_language: str | None = None
     """Language of such news, say "zh-Hans". None: of a channel the one of its server, of a person the one that their
     app was in when they last used a command of operators."""
     compare_share: float = Field(default=0.1, ge=0, le=1)
@@ -82,6 +83,8 @@ class DiscordSettings(BaseModel):
     """Connections that the servers are shared out among. None: as many as Discord advises."""
     shard_ids: tuple[int, ...] = ()
     """Those of them that this process keeps; each process needs a data folder of its own. Empty: all."""
+
+    _notices_are_spoken = field_validator("notice_language")(_known_language)
 
     @model_validator(mode="after")
     def _shards_fit(self) -> Self:

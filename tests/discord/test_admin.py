@@ -26,12 +26,15 @@ def test_an_admin_promotes_and_rolls_back_with_confirmation_and_nobody_else_does
     caplog.set_level(logging.INFO, logger="bot.admin")
 
     async def story(world: World) -> None:
-        boss, anna = world.person("boss"), world.person("anna")
+        boss, anna, mei = world.person("boss"), world.person("anna"), world.person("mei", "zh-CN")
         role = world.guild.create_role("may manage", permissions=manage_servers())
         deputy = world.guild.add_member(world.env.create_user("deputy"), roles=[role])
         news = world.guild.create_text_channel("news")
         await world.restart(
-            admin_ids=(boss.id,), operator_channels=(news.id, 1), operator_users=(anna.id,), notice_every_s=3600
+            admin_ids=(boss.id, mei.id),
+            operator_channels=(news.id, 1),
+            operator_users=(anna.id, mei.id),
+            notice_every_s=3600,
         )
         await world.until(lambda: "align status" in deputy.available_commands(world.channel), "the commands")
         assert "promote" not in anna.available_commands(world.channel)
@@ -39,6 +42,7 @@ def test_an_admin_promotes_and_rolls_back_with_confirmation_and_nobody_else_does
         assert refused.ephemeral and "operators" in refused.response.content and labels(refused.response) == []
         versions = await boss.user.slash("versions")
         assert "2 · candidate" in versions.response.content
+        assert "2 · 候选" in (await mei.user.slash("versions")).response.content
         status = await boss.user.slash("align status")
         assert "Live: version 1" in status.response.content
         await boss.user.slash("align cancel")
@@ -51,6 +55,9 @@ def test_an_admin_promotes_and_rolls_back_with_confirmation_and_nobody_else_does
         await world.until(lambda: news.last_message is not None, "the notice")
         assert "🚀 Version 2 is live." in news.last_message.content
         await world.until(lambda: any("🚀" in said.content for said in world.dm(anna)), "the direct message")
+        await world.until(
+            lambda: any("🚀 版本 2 已上线。" in said.content for said in world.dm(mei)), "her own language"
+        )
         (move, _) = site.store.read(deployments, 10)
         assert (move.action, move.version, move.reason) == ("promote", 2, f"by discord {boss.id}")
         back = await boss.user.slash("rollback")
