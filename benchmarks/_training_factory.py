@@ -27,7 +27,7 @@ class Stopwatch(TrainerCallback):  # type: ignore[misc]
 
 
 def main() -> None:
-    from llamafactory.train.tuner import run_exp  # type: ignore[import-not-found]
+    from llamafactory.train.tuner import run_exp
 
     watch, began_at = Stopwatch(), time.perf_counter()
     run_exp(args=json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), callbacks=[watch])

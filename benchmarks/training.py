@@ -51,7 +51,7 @@ class Runs:
         """Median over the repeats of `first_s`, or of the mean of `step_s`."""
         if name == "first_s":
             return float(statistics.median(result["first_s"] for result in self.results))
-        return statistics.median(statistics.mean(result[name]) for result in self.results)
+        return float(statistics.median(statistics.mean(result[name]) for result in self.results))
 
     @property
     def peak_mib(self) -> float:
