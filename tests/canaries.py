@@ -14,6 +14,7 @@ from thumbwise.rating.private_logs import PrivateLogs
 
 SHORTEST = 10
 """A shorter text stands in a log by accident."""
+BEGUN = "searched from here on"
 SAID: set[str] = set()
 
 
@@ -25,24 +26,28 @@ def said(text: str) -> None:
 
 
 @contextmanager
-def searched_logs(folder: Path, processes: Path, secrets: tuple[str, ...]) -> Iterator[None]:
-    """Keep what this process logs at DEBUG in a file in `folder`; search it, and every log below `processes`."""
+def searched_logs(folder: Path, processes: Path, told: tuple[str, ...], secrets: tuple[str, ...]) -> Iterator[None]:
+    """Keep what this process logs at DEBUG in a file in `folder`; search it, and every log below `processes`.
+
+    told: the secrets that the filter is told of, as the command tells it of them. secrets: further ones to search for.
+    """
     path = folder / "whole-run.log"
     root, handler = logging.getLogger(), logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    handler.addFilter(PrivateLogs(secrets))
+    handler.addFilter(PrivateLogs(told))
     former = root.level
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
     SAID.clear()
+    logging.getLogger(__name__).debug(BEGUN)
     try:
         yield
     finally:
         root.removeHandler(handler)
         root.setLevel(former)
         handler.close()
-    assert " DEBUG " in path.read_text(encoding="utf-8") or not SAID, "the log was not kept at DEBUG"
-    found = leaks([path, *processes.rglob("*.log")], secrets)
+    assert BEGUN in path.read_text(encoding="utf-8"), "the log was not kept at DEBUG"
+    found = leaks([path, *processes.rglob("*.log")], (*told, *secrets))
     assert not found, f"tokens or texts of people in the logs: {found}"
 
 

@@ -39,7 +39,7 @@ def host(tmp_path: Path, code: str, site: Site) -> Iterator[Wire]:
         command = host_command(tmp_path / "host", AT_THE_WIRE.format(url=url, rest=url[4:]) + code)
         process = subprocess.Popen(command, cwd=tmp_path / "host", env=environment, stdout=log, stderr=log)
         try:
-            wire.wait(lambda: wire.sessions or process.poll() is not None, "the host's bot")
+            wire.wait(lambda: wire.sessions or process.poll() is not None, "the host's bot", 90)
             assert process.poll() is None, (tmp_path / "host.log").read_text()
             yield wire
         finally:

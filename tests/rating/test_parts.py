@@ -16,7 +16,7 @@ from feedback_store.store import Store
 from thumbwise.rating.book import Marks, MemoryBook, ReplyBook, Shown
 from thumbwise.rating.conversations import MOST_MESSAGES, Conversation, Conversations
 from thumbwise.rating.plain_text import clean, split_text, utf16_length
-from thumbwise.rating.private_logs import keep_logs_private
+from thumbwise.rating.private_logs import PrivateLogs, keep_logs_private
 
 TOKEN = "123456789:AAcanary-canary-canary-canary-cana1"
 
@@ -165,3 +165,12 @@ def test_tokens_never_reach_a_log_nor_do_debug_records_of_libraries(caplog: pyte
     assert "POST https://api.example/bot***/sendMessage" in text
     assert "canary" not in text and "short secret" not in text and "abcdefgh" not in text
     assert "what people wrote" not in text and "odd" in text
+
+
+def test_a_token_in_an_address_and_its_secret_half_alone_are_redacted_too() -> None:
+    redacted = PrivateLogs((TOKEN, "admin-token")).redacted
+    assert (
+        redacted(f"POST /bot{TOKEN.replace(':', '%3A')}/getMe, {TOKEN.partition(':')[2]}!")
+        == "POST /bot***/getMe, ***!"
+    )
+    assert redacted("key admin-token") == "key ***"

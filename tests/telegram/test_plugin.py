@@ -31,8 +31,8 @@ def example(containing: str, language: str = "python") -> str:
 
 
 @contextmanager
-def host(tmp_path: Path, code: str, site: Site, telegram_url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a host's program with a bot.py, a serving.py and a trainer/ of its own."""
+def host(tmp_path: Path, code: str, site: Site, telegram_url: str, wire: Wire) -> Iterator[None]:
+    """Run a host's program beside modules of its own that are named like ours, and wait until it asks for updates."""
     code = code.replace("http://127.0.0.1:8080", site.url)
     code = code.replace(
         '.token(os.environ["BOT_TOKEN"])', f'.token(os.environ["BOT_TOKEN"]).base_url("{telegram_url}")'
@@ -47,7 +47,9 @@ def host(tmp_path: Path, code: str, site: Site, telegram_url: str) -> Iterator[s
             stderr=subprocess.STDOUT,
         )
         try:
-            yield process
+            # A cold start on a busy machine reads a thousand files first.
+            wire.wait(lambda: wire.counts["getupdates"] or process.poll() is not None, "the host's bot", 90)
+            yield
             assert process.poll() is None, (tmp_path / "host.log").read_text()
         finally:
             process.terminate()
@@ -59,7 +61,7 @@ def test_the_plug_in_answers_in_somebody_elses_application_without_torch_or_sqla
     tmp_path: Path, site: Site, wire: Wire, telegram_url: str, anna: Person
 ) -> None:
     decline(site, anna)
-    with host(tmp_path, example("attach(application, AsyncThumbwise("), site, telegram_url):
+    with host(tmp_path, example("attach(application, AsyncThumbwise("), site, telegram_url, wire):
         anna.says("echo: from a plug-in")
         (reply,) = anna.hears()
         assert reply["text"] == "from a plug-in" and "👍" in labels(reply)
@@ -73,7 +75,7 @@ def test_the_plug_in_answers_in_somebody_elses_application_without_torch_or_sqla
 def test_a_host_that_replies_itself_gets_rating_keys_and_attribution_and_nothing_else(
     tmp_path: Path, site: Site, wire: Wire, telegram_url: str, anna: Person
 ) -> None:
-    with host(tmp_path, example('mode="host"'), site, telegram_url):
+    with host(tmp_path, example('mode="host"'), site, telegram_url, wire):
         anna.says("echo: the host's own reply")
         (reply,) = anna.hears()
         assert (reply["text"], labels(reply)) == ("the host's own reply", ["👍", "👎"])

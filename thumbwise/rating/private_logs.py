@@ -11,6 +11,7 @@ import logging
 import re
 import traceback
 from collections.abc import Iterable
+from urllib.parse import quote
 
 CHATTY = frozenset(
     {"telegram", "discord", "httpx", "httpcore", "openai", "aiohttp", "aiogram", "urllib3", "websockets", "asyncio"}
@@ -31,7 +32,8 @@ class PrivateLogs(logging.Filter):
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__()
-        self._secrets = tuple(sorted((secret for secret in secrets if len(secret) >= 6), key=len, reverse=True))
+        found = {form for secret in secrets for form in _forms(secret) if len(form) >= 6}
+        self._secrets = tuple(sorted(found, key=len, reverse=True))
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Redact a record; drop it when it comes from a chatty library and is below INFO."""
@@ -60,6 +62,11 @@ def keep_logs_private(*secrets: str, logger: logging.Logger | None = None) -> Pr
     for handler in (logger or logging.getLogger()).handlers:
         handler.addFilter(found)
     return found
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    """A secret as logs may hold it: as it is, as a part of an address, and its secret half alone."""
+    return secret, quote(secret, safe=""), secret.rpartition(":")[2]
 
 
 def _message_of(record: logging.LogRecord) -> str:
