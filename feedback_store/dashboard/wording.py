@@ -51,9 +51,13 @@ REQUIREMENTS: Mapping[str, str] = {
     "prompts": to_translate("%(value)s of %(wanted)s prompts"),
     "thumbs": to_translate("%(value)s of %(wanted)s thumbs"),
     "rarer thumbs": to_translate("%(value)s of %(wanted)s thumbs of the rarer kind"),
-    "share of rarer thumbs": to_translate("%(value)s of %(wanted)s share of the rarer kind"),
+    "share of rarer thumbs": to_translate("%(value)s are of the rarer kind, %(wanted)s wanted"),
     "pairs": to_translate("%(value)s of %(wanted)s choices between replies"),
     "prompts of pairs": to_translate("%(value)s of %(wanted)s prompts with a choice"),
+    "approved corrections": to_translate("%(value)s of %(wanted)s approved corrections"),
+    "authors of corrections": to_translate("%(value)s of %(wanted)s authors of corrections"),
+    "comparisons": to_translate("%(value)s of %(wanted)s comparisons"),
+    "held-out comparisons": to_translate("%(value)s of %(wanted)s held-out comparisons"),
 }
 MISSING: Mapping[str, str] = {
     "raters": to_translate("%(more)s more raters"),
@@ -89,6 +93,10 @@ GROUPS: Mapping[str, str] = {
     "common": to_translate("For every round"),
     "kto": to_translate("To learn from thumbs (KTO)"),
     "dpo": to_translate("To learn from choices (DPO)"),
+    "sft": to_translate("To learn from better answers (SFT)"),
+    "reward": to_translate("To train a reward model"),
+    "ppo": to_translate("To train against the reward model (PPO)"),
+    "grpo": to_translate("To train against the reward model (GRPO)"),
 }
 TONES: Mapping[str, str] = {
     "live": "good", "published": "good", "pass": "good", "up": "good", "ready": "good", "active": "good",

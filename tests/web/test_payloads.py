@@ -78,7 +78,7 @@ def test_there_are_200_of_them_and_they_differ() -> None:
 
 def test_the_inbox_and_a_replys_page(written: Rated, open_as: Callable[..., Page], site: Site) -> None:
     page = open_as("admin", "/dashboard/inbox?channel=hostile")
-    check(page, shows=PAYLOADS[:20])
+    check(page, shows=PAYLOADS[:200:20])  # of each the beginning: the list is brief
     page.goto(f"{site.url}/dashboard/inbox/hostile-all")
     check(page, shows=PAYLOADS)
     for region in ("What people said", "What operators did"):
