@@ -277,10 +277,15 @@ def _shares(visit: Visit, every: Everything) -> dict[int, str]:
 
 
 async def _canary_course(visit: Visit, every: Everything) -> Mapping[str, Any] | None:
+    """The trainer's report; empty where no trainer makes one, None while it is being worked out."""
     if every.canary is None:
         return None
     key = ("canary", every.canary.version.version)
-    return await visit.soon(key, lambda: run_in_threadpool(visit.parts.canary_course))
+
+    async def course() -> Mapping[str, Any]:
+        return await run_in_threadpool(visit.parts.canary_course) or {}
+
+    return await visit.soon(key, course)
 
 
 def _canary_chart(visit: Visit, canary: Mapping[str, Any] | None) -> Chart | None:
