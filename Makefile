@@ -59,14 +59,14 @@ vllm: setup ## a real vLLM in .vllm/ for its tests and `make bench-serving` (abo
 bench: setup ## every benchmark; results go to benchmarks/results
 	@for file in benchmarks/*.py; do name=$$(basename $$file .py); \
 	  [[ $$name == report || $$name == _* ]] || { echo "== $$name"; $(PY) -m benchmarks.$$name; }; done
-	@$(PY) scripts/measured.py
+	@$(PY) -m scripts.measured
 
 bench-%: setup
 	@$(PY) -m benchmarks.$* $(ARGS)
 
 docs: $(INSTALLED) ## write the generated parts of the documents anew
 	@$(PY) scripts/docs.py
-	@$(PY) scripts/measured.py
+	@$(PY) -m scripts.measured
 
 messages: $(INSTALLED) ## collect the pages' texts into the translations; fails while one is missing
 	@$(PY) -m scripts.messages

@@ -63,8 +63,13 @@ def _mount_dashboard(app: FastAPI, store: Store) -> str:
     from feedback_store.access import sessions, users
     from feedback_store.dashboard import DashboardParts, mount_dashboard
     from feedback_store.dashboard.visit import cookie_name
+    from trainer.readiness import readiness
+    from trainer.settings import RoundSettings, TrainingSettings
 
-    parts = DashboardParts(store, ADMIN_TOKEN)
+    rounds, training = RoundSettings(), TrainingSettings()
+    parts = DashboardParts(
+        store, ADMIN_TOKEN, readiness=lambda: store.read(readiness, rounds, training).as_dict(), serving=dict
+    )
     mount_dashboard(app, parts)
     person = store.read(users.by_name, "otto") or store.write(users.add_user, "otto", "operator")
     return f"{cookie_name(parts)}={store.write(sessions.begin_session, person.user_id, 1.0)}"

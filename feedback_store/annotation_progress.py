@@ -8,7 +8,7 @@ from itertools import combinations
 from sqlalchemy import Connection, Row, and_, case, func, select
 
 from feedback_store.agreement import Agreement, agreement
-from feedback_store.annotation_queues import QUEUES, LabelRequest, Queue, list_requests
+from feedback_store.annotation_queues import QUEUES, LabelRequest, Queue, get_request, list_requests
 from feedback_store.review_schema import annotation_labels, annotation_tasks
 
 MOST_LABELS = 5_000
@@ -148,15 +148,29 @@ def _queues(connection: Connection, annotator: str) -> list[QueueProgress]:
 
 def requests(connection: Connection) -> list[RequestProgress]:
     """Return the newest requests, newest first, with how far they are."""
+    found = list_requests(connection)
+    done = _done(connection, [request.request_id for request in found])
+    return [RequestProgress(request, done.get(request.request_id, 0)) for request in found]
+
+
+def request_progress(connection: Connection, request_id: int) -> RequestProgress | None:
+    """Return how far one request is; None when there is none of this number."""
+    request = get_request(connection, request_id)
+    if request is None:
+        return None
+    return RequestProgress(request, _done(connection, [request_id]).get(request_id, 0))
+
+
+def _done(connection: Connection, request_ids: Sequence[int]) -> dict[int, int]:
+    """Request → how many of its tasks have a label."""
     label, task = annotation_labels.c, annotation_tasks.c
     query = (
         select(task.request_id, func.count(task.task_id.distinct()))
         .join(annotation_labels, and_(label.task_id == task.task_id, label.state == "done"))
-        .where(task.request_id.is_not(None))
+        .where(task.request_id.in_(request_ids))
         .group_by(task.request_id)
     )
-    done: dict[int, int] = {row[0]: row[1] for row in connection.execute(query)}
-    return [RequestProgress(request, done.get(request.request_id, 0)) for request in list_requests(connection)]
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def _annotators(connection: Connection, labels: Sequence[Row[tuple[object, ...]]]) -> list[AnnotatorProgress]:

@@ -17,14 +17,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, RowMapping, Select, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, Select, and_, delete, func, insert, or_, select, update
 
 from feedback_store.checks import check_text
 from feedback_store.errors import NotFound, Refused
 from feedback_store.inserts import insert_if_new
 from feedback_store.records import Comparison, Reply
 from feedback_store.replies import comparisons_by_id, trainable_replies
-from feedback_store.review_schema import annotation_requests, annotation_tasks, inbox, reply_reviews
+from feedback_store.review_schema import (
+    annotation_labels,
+    annotation_requests,
+    annotation_tasks,
+    inbox,
+    reply_reviews,
+)
 from feedback_store.schema import comparisons, feedback, now, replies
 
 Queue = Literal["uncertain", "disputed", "candidates", "random"]
@@ -100,6 +106,21 @@ def ask_for_labels(
     request = LabelRequest(request_id=int(key[0]) if key else 0, **values)  # type: ignore[arg-type]
     add_tasks(connection, queue, priorities, created_by=requested_by, overlap=overlap, request_id=request.request_id)
     return request
+
+
+def withdraw(connection: Connection, request_id: int) -> None:
+    """Take back what is left of a request: its tasks stay in their queue, for whoever asks for them next; what was
+    labelled fulfils it."""
+    label, task = annotation_labels.c, annotation_tasks.c
+    is_done = select(label.label_id).where(label.task_id == task.task_id, label.state == "done").exists()
+    mine = task.request_id == request_id
+    connection.execute(update(annotation_tasks).where(mine, ~is_done).values(request_id=None))
+    done = connection.execute(select(func.count()).select_from(annotation_tasks).where(mine)).scalar_one()
+    this = annotation_requests.c.request_id == request_id
+    if done:
+        connection.execute(update(annotation_requests).where(this).values(wanted=done))
+    else:
+        connection.execute(delete(annotation_requests).where(this))
 
 
 def add_tasks(
@@ -183,6 +204,31 @@ def list_requests(connection: Connection, limit: int = 20) -> list[LabelRequest]
     """Return the newest requests, newest first."""
     query = select(annotation_requests).order_by(annotation_requests.c.request_id.desc()).limit(limit)
     return [LabelRequest(**row) for row in connection.execute(query).mappings()]
+
+
+def get_request(connection: Connection, request_id: int) -> LabelRequest | None:
+    """Return a request; None when there is none of this number."""
+    query = select(annotation_requests).where(annotation_requests.c.request_id == request_id)
+    row = connection.execute(query).mappings().one_or_none()
+    return None if row is None else LabelRequest(**row)
+
+
+def unjudged(connection: Connection, most: int) -> list[str]:
+    """Return the newest comparisons on which nobody has said anything."""
+    judged = select(feedback.c.feedback_id).where(feedback.c.comparison_id == comparisons.c.comparison_id).exists()
+    query = select(comparisons.c.comparison_id).where(~judged)
+    newest = query.order_by(comparisons.c.created_at.desc(), comparisons.c.comparison_id).limit(most)
+    return list(connection.execute(newest).scalars())
+
+
+def labelled(connection: Connection, comparison_ids: Sequence[str]) -> set[str]:
+    """Return which of these comparisons an annotator has finished a label on."""
+    query = (
+        select(annotation_tasks.c.comparison_id)
+        .join(annotation_labels, annotation_labels.c.task_id == annotation_tasks.c.task_id)
+        .where(annotation_labels.c.state == "done", annotation_tasks.c.comparison_id.in_(comparison_ids))
+    )
+    return set(connection.execute(query).scalars())
 
 
 def showable(connection: Connection, comparison_ids: Sequence[str]) -> dict[str, tuple[Comparison, list[Reply]]]:

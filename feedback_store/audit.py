@@ -12,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection, insert, select, update
 
 from feedback_store.checks import check_text
+from feedback_store.errors import NotFound
 from feedback_store.schema import audit, now
 
 MOST_REASON_CHARACTERS = 1000
@@ -45,10 +46,10 @@ class AuditEntry:
     details: dict[str, Any]
 
 
-def record(connection: Connection, act: Act) -> None:
-    """Add a line. Raises Refused for a reason that is too long or cannot be stored."""
+def record(connection: Connection, act: Act) -> int:
+    """Add a line and return its number. Raises Refused for a reason that is too long or cannot be stored."""
     check_text("reason", act.reason, most=MOST_REASON_CHARACTERS)
-    connection.execute(
+    key = connection.execute(
         insert(audit),
         {
             "at": now(),
@@ -58,7 +59,8 @@ def record(connection: Connection, act: Act) -> None:
             "reason": act.reason,
             "details": act.details,
         },
-    )
+    ).inserted_primary_key
+    return int(key[0]) if key else 0
 
 
 def audited(
@@ -96,3 +98,12 @@ def entries(
         )
         query = query.where(matches)
     return [AuditEntry(**row) for row in connection.execute(query).mappings()]
+
+
+def get_entry(connection: Connection, audit_id: int, action: str) -> AuditEntry:
+    """Return a line that tells of an `action`. Raises NotFound."""
+    wanted = (audit.c.audit_id == audit_id) & (audit.c.action == action)
+    row = connection.execute(select(audit).where(wanted)).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"no line {audit_id} about {action}")
+    return AuditEntry(**row)

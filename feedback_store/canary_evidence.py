@@ -50,14 +50,29 @@ def canary_evidence(connection: Connection) -> CanaryEvidence | None:
     if present is None:
         return None
     live, since = live_version(connection), _began(connection, present.version.version)
+    before = _acts_before(connection, since)
     return CanaryEvidence(
         present,
         live,
         since,
-        _pairs(connection, live.version, present.version.version, since),
-        _thumbs(connection, live.version, present.version.version, since),
+        _pairs(connection, live.version, present.version.version, since, before),
+        _thumbs(connection, live.version, present.version.version, since, before),
         _conversations(connection, live.version, present.version.version, since),
     )
+
+
+def _acts_before(connection: Connection, since: datetime) -> int:
+    """The number below which no act is about anything that was shown since: what came before need not be looked at, and
+    in a large store that is nearly everything."""
+    on_reply = select(func.min(feedback.c.feedback_id)).join(replies, replies.c.reply_id == feedback.c.reply_id)
+    on_pair = select(func.min(feedback.c.feedback_id)).join(
+        comparisons, comparisons.c.comparison_id == feedback.c.comparison_id
+    )
+    first = [
+        connection.execute(on_reply.where(replies.c.created_at >= since)).scalar(),
+        connection.execute(on_pair.where(comparisons.c.created_at >= since)).scalar(),
+    ]
+    return min((number for number in first if number is not None), default=1) - 1
 
 
 def _began(connection: Connection, version: int) -> datetime:
@@ -72,9 +87,9 @@ def _began(connection: Connection, version: int) -> datetime:
     return began
 
 
-def _pairs(connection: Connection, live: int, version: int, since: datetime) -> tuple[PairVote, ...]:
+def _pairs(connection: Connection, live: int, version: int, since: datetime, before: int) -> tuple[PairVote, ...]:
     query = (
-        effective_query()
+        effective_query(since_feedback_id=before)
         .join(comparisons, comparisons.c.comparison_id == feedback.c.comparison_id)
         .where(comparisons.c.created_at >= since, feedback.c.kind.in_(("verdict", "ranking")))
         .order_by(feedback.c.feedback_id)
@@ -110,8 +125,8 @@ def _versions_of(connection: Connection, reply_ids: list[str]) -> dict[str, int]
     return found
 
 
-def _thumbs(connection: Connection, live: int, version: int, since: datetime) -> tuple[Look, ...]:
-    acts = effective_query().where(feedback.c.kind == "thumb").subquery("acts")
+def _thumbs(connection: Connection, live: int, version: int, since: datetime, before: int) -> tuple[Look, ...]:
+    acts = effective_query(since_feedback_id=before).where(feedback.c.kind == "thumb").subquery("acts")
     query = (
         select(acts.c.rater_id, acts.c.thumb, replies.c.policy_version)
         .join(replies, replies.c.reply_id == acts.c.reply_id)

@@ -177,6 +177,7 @@ class _Texts:
         comparison = self._comparisons.get(str(said.comparison_id))
         candidates = None if comparison is None else [self._replies[reply_id] for reply_id in comparison.reply_ids]
         reply = self._replies[str(said.reply_id)] if candidates is None else candidates[0]
+        drawing = (None if comparison is None else comparison.drawing) or {}
         yield {
             "kind": said.kind,
             "thumb": said.thumb,
@@ -191,6 +192,8 @@ class _Texts:
             "candidates": None
             if candidates is None
             else [{"reply_id": one.reply_id, "completion": self._completion(one)} for one in candidates],
+            "propensity": drawing.get("propensity"),
+            "sets": drawing.get("sets"),
             "adapter_sha256": reply.adapter_sha256,
             **_lineage(act, reply),
         }

@@ -85,8 +85,8 @@ class Alert:
 
 def activity(connection: Connection, since: datetime, until: datetime, step: Step) -> list[Bucket]:
     """Return the buckets from `since` to `until`, oldest first, empty ones included."""
-    found = {begins: Bucket(begins) for begins in _beginnings(since, until, step)}
-    at = _bucket_of(connection, replies.c.created_at, step)
+    found = {begins: Bucket(begins) for begins in beginnings(since, until, step)}
+    at = bucket_of(connection, replies.c.created_at, step)
     span = (replies.c.created_at >= since, replies.c.created_at < until)
     query = select(
         at.label("at"),
@@ -95,15 +95,15 @@ def activity(connection: Connection, since: datetime, until: datetime, step: Ste
         func.sum(case((replies.c.finish_reason == "stop", 1), else_=0)),
     ).where(*span)
     for text, count, tokens, finished in connection.execute(query.group_by(at)):
-        bucket = found.get(_read(text))
+        bucket = found.get(read_beginning(text))
         if bucket is not None:
             bucket.replies, bucket.mean_tokens, bucket.finished = count, float(tokens), float(finished) / count
     newest = select(at, replies.c.latency_ms).where(*span).order_by(replies.c.created_at.desc()).limit(SAMPLE)
     for text, latency_ms in connection.execute(newest):
-        if (bucket := found.get(_read(text))) is not None:
+        if (bucket := found.get(read_beginning(text))) is not None:
             bucket.latency_ms.append(latency_ms)
     for text, thumb, count in connection.execute(_thumbs(connection, since, until, step)):
-        if (bucket := found.get(_read(text))) is not None:
+        if (bucket := found.get(read_beginning(text))) is not None:
             bucket.up += count if thumb == "up" else 0
             bucket.down += count if thumb == "down" else 0
     return list(found.values())
@@ -165,7 +165,7 @@ def state_pulse(connection: Connection) -> str:
 
 
 def _thumbs(connection: Connection, since: datetime, until: datetime, step: Step) -> Any:
-    at = _bucket_of(connection, feedback.c.created_at, step)
+    at = bucket_of(connection, feedback.c.created_at, step)
     return (
         select(at.label("at"), feedback.c.thumb, func.count())
         .where(
@@ -210,18 +210,20 @@ def _first_id_since(connection: Connection, since: datetime) -> int:
     return int(low)
 
 
-def _bucket_of(connection: Connection, column: Any, step: Step) -> Any:
+def bucket_of(connection: Connection, column: Any, step: Step) -> Any:
     """The beginning of a time's bucket as text, `2026-11-21` or `2026-11-21 13`."""
     if connection.dialect.name == "postgresql":
         return func.to_char(column, "YYYY-MM-DD" if step == "day" else "YYYY-MM-DD HH24")
     return func.substr(type_coerce(column, String), 1, 10 if step == "day" else 13)
 
 
-def _read(text: str) -> datetime:
+def read_beginning(text: str) -> datetime:
+    """The time that `bucket_of` wrote."""
     return datetime.strptime(text, "%Y-%m-%d" if len(text) == 10 else "%Y-%m-%d %H").replace(tzinfo=UTC)
 
 
-def _beginnings(since: datetime, until: datetime, step: Step) -> Iterable[datetime]:
+def beginnings(since: datetime, until: datetime, step: Step) -> Iterable[datetime]:
+    """The buckets' beginnings from `since` to `until`."""
     length = timedelta(days=1) if step == "day" else timedelta(hours=1)
     begins = since.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     begins = begins.replace(hour=0) if step == "day" else begins

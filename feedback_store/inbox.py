@@ -20,8 +20,8 @@ from feedback_store.review_schema import feedback_reviews, inbox, inbox_news, in
 from feedback_store.schema import comparisons, feedback, raters, replies
 from feedback_store.words import postgresql_document, sqlite_document, words_of
 
-NEWS_AT_ONCE = 500
-"""Lines of news that one write takes up: some 50 ms, which a vote behind it has to wait."""
+NEWS_AT_ONCE = 2_000
+"""Lines of news that one write takes up at most."""
 _LOCK = 7_410_552
 """Any number: on PostgreSQL two programs must not compute one row at the same time."""
 
@@ -53,11 +53,20 @@ class _Item:
     held: dict[str, _Held] = field(default_factory=lambda: defaultdict(_Held))
 
 
-def catch_up(connection: Connection, most: int = NEWS_AT_ONCE) -> int:
-    """Put up to `most` lines of news into the inbox, and return how many were taken: fewer than `most` is all."""
-    lock_inbox(connection)
+def catch_up(
+    connection: Connection, most: int = NEWS_AT_ONCE, *, most_replies: int | None = None, wait: bool = True
+) -> int:
+    """Put up to `most` lines of news into the inbox, and return how many were taken: 0 is all.
+
+    most_replies: stop before the line that names one reply or comparison more, so that many lines about few replies are
+    one write's work and a line about many is too. wait: False takes nothing while another program changes the inbox.
+    """
+    if not lock_inbox(connection, wait=wait):
+        return 0
     query = select(inbox_news).order_by(inbox_news.c.news_id).limit(most)
     news = connection.execute(query).all()
+    if most_replies is not None:
+        news = _about(news, most_replies)
     if not news:
         return 0
     reply_ids = {line.reply_id for line in news if line.reply_id is not None}
@@ -71,9 +80,20 @@ def catch_up(connection: Connection, most: int = NEWS_AT_ONCE) -> int:
     return len(news)
 
 
-def news_waits(connection: Connection) -> int:
-    """Return how many lines of news the inbox has yet to take up."""
-    return connection.execute(select(func.count()).select_from(inbox_news)).scalar_one()
+def _about(news: Sequence[Any], most: int) -> Sequence[Any]:
+    """The lines up to the one with which they would name more than `most` replies and comparisons."""
+    named: set[tuple[str | None, str | None]] = set()
+    for place, line in enumerate(news):
+        named.add((line.reply_id, line.comparison_id))
+        if len(named) > most:
+            return news[:place]
+    return news
+
+
+def news_waits(connection: Connection, most: int | None = None) -> int:
+    """Return how many lines of news the inbox has yet to take up, counted up to `most`."""
+    waiting = select(inbox_news.c.news_id).limit(most).subquery()
+    return connection.execute(select(func.count()).select_from(waiting)).scalar_one()
 
 
 def has_news(connection: Connection) -> bool:
@@ -81,10 +101,15 @@ def has_news(connection: Connection) -> bool:
     return connection.execute(select(inbox_news.c.news_id).limit(1)).first() is not None
 
 
-def lock_inbox(connection: Connection) -> None:
-    """Let no other program change the inbox before this transaction ends. (On SQLite none can.)"""
-    if connection.dialect.name == "postgresql":
+def lock_inbox(connection: Connection, *, wait: bool = True) -> bool:
+    """Let no other program change the inbox before this transaction ends (on SQLite none can). False when one does and
+    this one would not wait."""
+    if connection.dialect.name != "postgresql":
+        return True
+    if wait:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        return True
+    return bool(connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}).scalar())
 
 
 def put(connection: Connection, reply_ids: Sequence[str]) -> None:

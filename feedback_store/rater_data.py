@@ -11,14 +11,14 @@ done to the rater's acts, quarantines. The log of acts keeps who did what and wh
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, or_, select, union, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, or_, select, union, update
 
 from feedback_store.annotation_labels import ANNOTATE_CHANNEL
 from feedback_store.audit import forget_rater
 from feedback_store.feedback import feedback_of_row
 from feedback_store.inbox import lock_inbox, put
 from feedback_store.lineage import forget_feedback, versions_of_feedback
-from feedback_store.quarantines import forget_quarantines
+from feedback_store.quarantines import forget_quarantines, quarantines_of
 from feedback_store.raters import get_rater
 from feedback_store.records import Feedback, Rater, Reply
 from feedback_store.replies import reply_of_row
@@ -50,6 +50,22 @@ class Erasure:
     """Versions trained on something of this rater: they keep what they learnt."""
 
 
+@dataclass(frozen=True, slots=True)
+class ErasurePlan:
+    """What an erasure would take away, and whose learning it would leave behind."""
+
+    rater: Rater
+    replies: int
+    """Replies that would be emptied of words and of whose they were."""
+    feedback: int
+    """Acts that would be deleted."""
+    rewrites: int
+    """Operators' corrections of those replies, which go too: they are words for this person's question."""
+    quarantines: int
+    affected_versions: list[int]
+    """Versions trained on something of this rater: they keep what they learnt."""
+
+
 def rater_data(connection: Connection, rater_id: str) -> RaterData:
     """Return everything that is kept of a rater, oldest first."""
     of_replies = select(replies).where(replies.c.rater_id == rater_id).order_by(replies.c.created_at)
@@ -58,6 +74,29 @@ def rater_data(connection: Connection, rater_id: str) -> RaterData:
         get_rater(connection, rater_id),
         [reply_of_row(row) for row in connection.execute(of_replies).mappings()],
         [feedback_of_row(row) for row in connection.execute(of_feedback).mappings()],
+    )
+
+
+def plan_erasure(connection: Connection, rater_id: str) -> ErasurePlan | None:
+    """Return what `erase_rater` would do now, and do nothing; None for a rater who is not known."""
+    rater = get_rater(connection, rater_id)
+    if rater is None:
+        return None
+
+    def count(query: Select[Any]) -> int:
+        found: int = connection.execute(query).scalar_one()
+        return found
+
+    is_on = _is_on(_said_to(rater_id))
+    learnt_from = select(feedback.c.feedback_id).where(or_(is_on, feedback.c.rater_id == rater_id))
+    number = func.count()
+    return ErasurePlan(
+        rater,
+        count(select(number).select_from(replies).where(replies.c.rater_id == rater_id)),
+        count(select(number).select_from(feedback).where(feedback.c.rater_id == rater_id)),
+        count(select(number).select_from(feedback).where(_is_rewrite(), is_on)),
+        len(quarantines_of(connection, rater_id)),
+        versions_of_feedback(connection, connection.execute(learnt_from).scalars().all()),
     )
 
 
@@ -105,6 +144,10 @@ def _is_on(said: Select[tuple[str]]) -> ColumnElement[bool]:
     return or_(feedback.c.reply_id.in_(said), feedback.c.comparison_id.in_(said))
 
 
+def _is_rewrite() -> ColumnElement[bool]:
+    return (feedback.c.channel == REVIEW_CHANNEL) & (feedback.c.kind == "correction")
+
+
 def _replies_in_the_inbox(connection: Connection, rater_id: str) -> list[str]:
     """The replies whose row in the inbox has something of this rater: said to them, or judged by them."""
     own_acts = select(feedback.c.reply_id).where(feedback.c.rater_id == rater_id, feedback.c.reply_id.is_not(None))
@@ -120,7 +163,7 @@ def _replies_in_the_inbox(connection: Connection, rater_id: str) -> list[str]:
 def _forget_what_staff_wrote(connection: Connection, said: Select[tuple[str]]) -> None:
     """Operators' rewrites are words for this person's question; notes and reasons quote it. What staff judged stays."""
     is_on = _is_on(said)
-    rewrites = (feedback.c.channel == REVIEW_CHANNEL) & (feedback.c.kind == "correction") & is_on
+    rewrites = _is_rewrite() & is_on
     forget_feedback(connection, connection.execute(select(feedback.c.feedback_id).where(rewrites)).scalars())
     connection.execute(delete(feedback).where(rewrites))  # and with it, by cascade, the acts of review on it
     by_staff = feedback.c.channel.in_((REVIEW_CHANNEL, ANNOTATE_CHANNEL))

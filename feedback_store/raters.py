@@ -29,12 +29,21 @@ def rater_id_of(key: bytes, channel: str, user: str) -> str:
     return hmac.new(key, message, hashlib.sha256).hexdigest()[:32]
 
 
+STAFF = "staff-"
+"""Begins the rater ids of operators and annotators. Nobody else's can: theirs are keyed hashes in hexadecimal."""
+
+
+def is_staff(rater_id: str) -> bool:
+    """Whether somebody rated as an operator or annotator of the dashboard."""
+    return rater_id.startswith(STAFF)
+
+
 def staff_rater_id(actor: str) -> str:
     """Return the id under which an operator or annotator rates: `staff-` and 96 bits of SHA-256 of their name here.
 
     Without the key: whoever works with the dashboard stands in it by name, and what they said must be told apart.
     """
-    return f"staff-{hashlib.sha256(actor.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
+    return f"{STAFF}{hashlib.sha256(actor.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
 
 
 def load_or_create_key(path: Path) -> bytes:

@@ -117,6 +117,9 @@ class Comparison:
     conversation_id: str | None
     channel: str
     created_at: datetime | None = None
+    drawing: dict[str, Any] | None = None
+    """How these replies came to be shown, where more were drawn: candidates, sets, propensity (the probability that
+    just these were shown), by (distance, uncertainty or chance), distance. None: all that were drawn are shown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,6 +210,7 @@ def comparison_values(comparison: Comparison, at: datetime) -> dict[str, Any]:
         "conversation_id": comparison.conversation_id,
         "channel": comparison.channel,
         "created_at": comparison.created_at or at,
+        "drawing": comparison.drawing,
     }
 
 

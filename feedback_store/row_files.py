@@ -103,6 +103,8 @@ def _columns(format: Format) -> list[tuple[str, Any]]:
         ("prompt", messages),
         ("completion", messages),
         ("candidates", pa.list_(pa.struct([("reply_id", text), ("completion", messages)]))),
+        ("propensity", pa.float64()),
+        ("sets", number),
         ("adapter_sha256", text),
         *lineage,
     ]

@@ -29,7 +29,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0005"
+REVISION = "0006"
 """The newest revision in `migrations/versions`: a database already there starts without loading alembic."""
 
 
@@ -144,6 +144,7 @@ comparisons = Table(
     Column("conversation_id", Name, ForeignKey("conversations.conversation_id")),
     Column("channel", Name, nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    Column("drawing", Json),
 )
 
 feedback = Table(

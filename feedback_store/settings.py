@@ -1,8 +1,19 @@
 """Settings of the store, of privacy and of access: sections [store], [privacy] and [access] of thumbwise.toml."""
 
-from typing import Literal
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _is_private_way(url: str) -> str:
+    """A client's secret goes there: by https, or to this very machine."""
+    if urlsplit(url).scheme != "https" and urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise ValueError("an address that begins with https://")
+    return url
+
+
+ProviderUrl = Annotated[str, Field(pattern=r"^https?://[^\s?#@]*[^\s?#@/]$"), AfterValidator(_is_private_way)]
 
 
 class StoreSettings(BaseModel):
@@ -71,3 +82,29 @@ class AccessSettings(BaseModel):
     sign_in_failures: int = Field(default=5, ge=1, le=1000)
     """Wrong passwords of one person from one address within 15 minutes, before both have to wait; an address alone has
     four times as many, a person from everywhere twenty times."""
+
+
+class GithubSignInSettings(BaseModel):
+    """[sign_in.github]: signing in on the dashboard with a GitHub account that an admin invited or linked. Off while
+    `client_id` is not set; its other half is THUMBWISE_GITHUB_CLIENT_SECRET. How: docs/dashboard.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    client_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]{1,128}$")
+    """The id of your OAuth app. None: nobody signs in this way, and GitHub is never asked."""
+    url: ProviderUrl = "https://github.com"
+    """Where people agree; of your own GitHub Enterprise server, if you run one."""
+    api_url: ProviderUrl = "https://api.github.com"
+    """Where the account's number is asked for; on a GitHub Enterprise server `https://HOST/api/v3`."""
+
+
+class DiscordSignInSettings(BaseModel):
+    """[sign_in.discord]: signing in on the dashboard with a Discord account that an admin invited or linked. Off while
+    `client_id` is not set; its other half is THUMBWISE_DISCORD_CLIENT_SECRET. How: docs/dashboard.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    client_id: str | None = Field(default=None, pattern=r"^[0-9]{1,20}$")
+    """The id of your application. None: nobody signs in this way, and Discord is never asked."""
+    url: ProviderUrl = "https://discord.com"
+    """Where people agree, and where the account's number is asked for."""

@@ -1,8 +1,10 @@
 """People look at a candidate: its replies beside the live version's, blind, and an operator's veto.
 
-The pairs are the before and after of the gate's report. Which of the two stands on the left is decided by a hash of
-version, example and viewer: two viewers see different sides, one viewer always the same. A version that was vetoed, or
-that people clearly like less, is neither promoted nor made a canary, whatever its gate said, unless forced.
+The pairs are the before and after of the gate's report: on prompts that the candidate never saw, and on a few that it
+was trained on, which only show what it learnt: no vote on those counts for or against it. Which of the two stands on
+the left is decided by a hash of version, example and viewer: two viewers see different sides, one viewer always the
+same. A version that was vetoed, or that people clearly like less, is neither promoted nor made a canary, whatever its
+gate said, unless forced.
 """
 
 import hashlib
@@ -17,6 +19,7 @@ from feedback_store.inserts import insert_if_new
 from feedback_store.schema import now, policy_versions, replies, side_by_side_votes, vetoes
 
 Side = Literal["left", "right", "tie", "both_bad"]
+CHOICES = ("after", "before", "tie", "both_bad")
 FEWEST_VOTES = 20
 """Decided votes from which people's word can block a version by itself."""
 MOST_REASON_CHARACTERS = 1_000
@@ -31,11 +34,14 @@ class SideBySide:
     left: str
     right: str
     voted: Side | None
+    trained_on: bool = False
+    """The candidate learnt from feedback on this prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class SideBySideResult:
-    """What people said so far. `win_rate` is the candidate's among decided votes."""
+    """What people said so far of replies to prompts that the candidate was not trained on, and beside it of those that
+    it was. `win_rate` is the candidate's among decided votes."""
 
     version: int
     after: int
@@ -46,6 +52,13 @@ class SideBySideResult:
     interval: tuple[float, ...]
     viewers: int
     veto: str | None
+    trained_on: dict[str, int]
+    """Votes on prompts it was trained on: after, before, tie, both_bad."""
+
+    @property
+    def tie_count(self) -> int:
+        """Votes that say neither is better."""
+        return self.ties + self.both_bad
 
 
 def side_by_sides(connection: Connection, version: int, viewer: str) -> list[SideBySide]:
@@ -57,12 +70,12 @@ def side_by_sides(connection: Connection, version: int, viewer: str) -> list[Sid
     )
     choices: dict[int, str] = {row.example: row.choice for row in connection.execute(query)}
     found = []
-    for place, example in enumerate(examples):
+    for place, example in enumerate(examples.all):
         swapped = _after_is_left(version, place, viewer)
         sides = (example["after"], example["before"]) if swapped else (example["before"], example["after"])
         prompt = example.get("prompt") or _prompt(connection, example.get("prompt_reply_id"))
         voted = _as_side(choices.get(place), swapped)
-        found.append(SideBySide(place, prompt, *sides, voted))
+        found.append(SideBySide(place, prompt, *sides, voted, place >= examples.unseen))
     return found
 
 
@@ -71,7 +84,7 @@ def vote(connection: Connection, version: int, example: int, viewer: str, side: 
     check_identifier("viewer", viewer)
     if side not in ("left", "right", "tie", "both_bad"):
         raise Refused("choice", f"choice is {side!r}; wanted: left, right, tie or both_bad")
-    if not 0 <= example < len(_examples(connection, version)):
+    if not 0 <= example < len(_examples(connection, version).all):
         raise NotFound(f"version {version} has no example {example}")
     after_left = _after_is_left(version, example, viewer)
     choice = {"left": "after" if after_left else "before", "right": "before" if after_left else "after"}.get(side, side)
@@ -85,16 +98,23 @@ def vote(connection: Connection, version: int, example: int, viewer: str, side: 
     insert_if_new(connection, side_by_side_votes, values)
 
 
-def side_by_side_result(connection: Connection, version: int) -> SideBySideResult:
-    """Count what people said. Raises NotFound for a version without examples."""
-    _examples(connection, version)
-    query = (
-        select(side_by_side_votes.c.choice, func.count().label("votes"))
-        .where(side_by_side_votes.c.version == version)
-        .group_by(side_by_side_votes.c.choice)
+def reveal(connection: Connection, version: int, viewer: str) -> dict[int, Side]:
+    """Return on which side the candidate stood, for each pair on which this viewer has voted. Raises NotFound."""
+    check_identifier("viewer", viewer)
+    _check_version(connection, version)
+    query = select(side_by_side_votes.c.example).where(
+        side_by_side_votes.c.version == version, side_by_side_votes.c.viewer == viewer
     )
-    counts: dict[str, int] = {row.choice: row.votes for row in connection.execute(query)}
-    after, before = counts.get("after", 0), counts.get("before", 0)
+    return {
+        example: "left" if _after_is_left(version, example, viewer) else "right"
+        for example in connection.execute(query).scalars()
+    }
+
+
+def side_by_side_result(connection: Connection, version: int) -> SideBySideResult:
+    """Count what people said. Raises NotFound for a version that is not there."""
+    unseen, seen = _counts(connection, version)
+    after, before = unseen["after"], unseen["before"]
     viewers = select(func.count(side_by_side_votes.c.viewer.distinct())).where(side_by_side_votes.c.version == version)
     from feedback_store.statistics import wilson  # numpy: not for every program that reads a version
 
@@ -102,12 +122,13 @@ def side_by_side_result(connection: Connection, version: int) -> SideBySideResul
         version,
         after,
         before,
-        counts.get("tie", 0),
-        counts.get("both_bad", 0),
+        unseen["tie"],
+        unseen["both_bad"],
         after / (after + before) if after + before else None,
         wilson(after, after + before),
         connection.execute(viewers).scalar_one(),
         connection.execute(select(vetoes.c.reason).where(vetoes.c.version == version)).scalar(),
+        seen,
     )
 
 
@@ -132,7 +153,8 @@ def why_blocked(connection: Connection, version: int) -> str | None:
     row = connection.execute(select(vetoes).where(vetoes.c.version == version)).mappings().one_or_none()
     if row is not None:
         return f"version {version} was vetoed by {row['actor']}: {row['reason']}"
-    after, before = (_count(connection, version, choice) for choice in ("after", "before"))
+    unseen, _ = _counts(connection, version)
+    after, before = unseen["after"], unseen["before"]
     if after + before < FEWEST_VOTES:
         return None
     from feedback_store.statistics import wilson
@@ -142,16 +164,37 @@ def why_blocked(connection: Connection, version: int) -> str | None:
     return None
 
 
-def _count(connection: Connection, version: int, choice: str) -> int:
-    query = select(func.count()).where(side_by_side_votes.c.version == version, side_by_side_votes.c.choice == choice)
-    return connection.execute(query).scalar_one()
+def _counts(connection: Connection, version: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Votes by choice: on prompts it was not trained on, and on those it was."""
+    first_seen = _examples(connection, version).unseen
+    query = (
+        select(side_by_side_votes.c.example, side_by_side_votes.c.choice, func.count().label("votes"))
+        .where(side_by_side_votes.c.version == version)
+        .group_by(side_by_side_votes.c.example, side_by_side_votes.c.choice)
+    )
+    unseen, seen = dict.fromkeys(CHOICES, 0), dict.fromkeys(CHOICES, 0)
+    for example, choice, votes in connection.execute(query):
+        (seen if example >= first_seen else unseen)[choice] += votes
+    return unseen, seen
 
 
-def _examples(connection: Connection, version: int) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class _Examples:
+    """A report's pairs: the first `unseen` of them on prompts that were not trained on."""
+
+    all: list[dict[str, Any]]
+    unseen: int
+
+
+def _examples(connection: Connection, version: int) -> _Examples:
     _check_version(connection, version)
     query = select(policy_versions.c.gate_report).where(policy_versions.c.version == version)
     report: dict[str, Any] = connection.execute(query).scalar() or {}
-    return [example for example in report.get("examples", []) if "before" in example and "after" in example]
+    unseen, seen = (
+        [one for one in report.get(name, ()) if "before" in one and "after" in one]
+        for name in ("examples", "seen_examples")
+    )
+    return _Examples(unseen + seen, len(unseen))
 
 
 def _check_version(connection: Connection, version: int) -> None:

@@ -68,6 +68,11 @@ class Store:
         self._databases.close()
 
     @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    @property
     def backend(self) -> str:
         """`sqlite` or `postgresql`."""
         return self._databases.writer.dialect.name

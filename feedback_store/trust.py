@@ -14,7 +14,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import combinations
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from sqlalchemy import Connection
 from feedback_store.agreement import Agreement, agreement
 from feedback_store.feedback import effective_feedback
 from feedback_store.quarantines import begin_quarantine, list_quarantines
-from feedback_store.records import Feedback, Quarantine, Reply
+from feedback_store.records import BOTH_BAD, Feedback, Quarantine, Reply
 from feedback_store.replies import replies_by_id
 from feedback_store.settings import TrustSettings
 from feedback_store.statistics import wilson
@@ -97,17 +97,38 @@ def votes_of(acts: Iterable[Feedback]) -> dict[str, dict[str, str]]:
 
 def agreement_of(votes: Votes, seed: int = 0) -> tuple[Agreement, float | None]:
     """Return α with its interval, and the share of pairs of votes on one target that are alike."""
-    units, alike, pairs = [], 0, 0
-    for said in votes.values():
-        names = {word: place for place, word in enumerate(sorted(set(said.values())))}
-        # A thumb means the same on every reply; a verdict names a reply of its own comparison.
-        fixed = {"up": 1, "down": 0}
-        units.append([float(fixed.get(word, names[word])) for word in said.values()])
+    units: list[list[float]] = []
+    targets: list[str] = []
+    alike, pairs, shared = 0, 0, 0
+    for target, said in votes.items():
         counts = Counter(said.values())
         n = len(said)
         pairs += n * (n - 1) // 2
         alike += sum(count * (count - 1) // 2 for count in counts.values())
-    return agreement(units, seed=seed), alike / pairs if pairs else None
+        shared += n > 1
+        forms = _forms(said)
+        units += forms
+        targets += [target] * len(forms)
+    return replace(agreement(units, cluster=targets, seed=seed), units=shared), alike / pairs if pairs else None
+
+
+def _forms(said: Mapping[str, str]) -> list[list[float]]:
+    """What was said of one target, as values that mean the same on every target.
+
+    A thumb does by itself. A verdict names a reply of its own comparison, and no reply is the first: read in one order
+    alone, people who are all of one mind would look as if they always said the same, which α takes for knowing
+    nothing. So a comparison counts once for each way round.
+    """
+    thumbs = {"up": 1.0, "down": 0.0}
+    if all(word in thumbs for word in said.values()):
+        return [[thumbs[word] for word in said.values()]]
+    names = sorted(set(said.values()) - {BOTH_BAD})
+    ways = max(2, len(names))
+    place = {name: number for number, name in enumerate(names)}
+    return [
+        [-1.0 if word == BOTH_BAD else float((place[word] + turn) % ways) for word in said.values()]
+        for turn in range(ways)
+    ]
 
 
 def reliabilities(votes: Votes, least: int) -> list[Reliability]:

@@ -8,7 +8,7 @@ import ast
 import inspect
 import textwrap
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
@@ -52,6 +52,10 @@ which is how container secrets arrive.
 | `THUMBWISE_VLLM_API_KEY` | Where policy.engine is vllm: the key that the servers were started with (`--api-key`). |
 | `THUMBWISE_TELEGRAM_TOKEN` | The token of the Telegram bot, from @BotFather. |
 | `THUMBWISE_DISCORD_TOKEN` | The token of the Discord bot. |
+| `THUMBWISE_GITHUB_CLIENT_SECRET` | Where people sign in with GitHub: the secret of the OAuth app whose id is \
+`sign_in.github.client_id`. |
+| `THUMBWISE_DISCORD_CLIENT_SECRET` | The same for Discord: the secret of the application whose id is \
+`sign_in.discord.client_id`. |
 
 Places, which are not settings of the file:
 
@@ -60,8 +64,9 @@ Places, which are not settings of the file:
 | `THUMBWISE_DATA` | The data folder, as `--data`. |
 | `THUMBWISE_CONFIG` | The configuration file, as `--config`. |
 | `THUMBWISE_URL` | The server that commands such as `thumbwise round list` speak to, as `--url`. |
-| `THUMBWISE_MODELS_DIR` | Where the bundled model is kept. Without it: `DATA/models`. `make` sets it to \
-`.models` in the checkout, so that the server and the tests share one copy. |
+| `THUMBWISE_MODELS_DIR` | Where the bundled model is kept. `make` sets it to `.models` in the checkout, so that the \
+server and the tests share one copy. Without it: the first that is there of `DATA/models` and the checkout's \
+`.models`, else `DATA/models`. |
 """
 
 
@@ -117,6 +122,8 @@ def _annotation(annotation: Any) -> str:
         return "nothing"
     if get_origin(annotation) in (Union, UnionType):
         return " or ".join(_annotation(part) for part in get_args(annotation) if part is not type(None))
+    if get_origin(annotation) is Annotated:
+        return _annotation(get_args(annotation)[0])
     if get_origin(annotation) is Literal:
         return " · ".join(f'`"{value}"`' for value in get_args(annotation))
     if get_origin(annotation) is tuple:

@@ -1,7 +1,8 @@
-"""Write docs/measured.md from benchmarks/results/*.json, and the figures of it that README.md shows between its marks.
+"""Write docs/measured.md from benchmarks/results/*.json, and the figures of it that README.md and README.zh-CN.md show
+between their marks.
 
-No figure in either is typed by hand: `make bench` and `make docs` run this, and tests/house holds both to be what the
-results say.
+No figure in them is typed by hand: `make bench` and `make docs` run this, and tests/house holds them to be what
+the results say.
 """
 
 import json
@@ -10,8 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from scripts import measured_words
+
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+README_ZH = ROOT / "README.zh-CN.md"
 MEASURED = ROOT / "docs" / "measured.md"
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
@@ -29,6 +33,7 @@ HEADLINES = {
         "first token (p95) at 16 streams; transformers generate, adapter merged",
     ),
     "sharing": ("chat at 4 streams",),
+    "training": ("KTO: stock trl", "DPO: stock trl", "reward model: stock trl", "PPO"),
     "swaps": ("99 % of the waits",),
     "votes": ("durable votes",),
     "kills": ("acknowledged votes", "… lost", "… doubled"),
@@ -44,19 +49,31 @@ What was tried and did not work is in [log.md](log.md).
 """
 
 
-def filled(readme: str, results: list[dict[str, Any]]) -> str:
+def filled(readme: str, results: list[dict[str, Any]], *, chinese: bool = False) -> str:
     """Return `readme` with the headlines of `results` between its marks. Raises ValueError when a mark is missing."""
     if readme.count(BEGIN) != 1 or readme.count(END) != 1:
         raise ValueError(f"README.md must hold {BEGIN} and {END} exactly once each")
     before, _, rest = readme.partition(BEGIN)
     after = rest.partition(END)[2]
-    lines = [_line(["", "ours", "peer", "ratio", "unit", "by"]), _line(["---"] * 6)]
+    head = measured_words.HEAD if chinese else ("", "ours", "peer", "ratio", "unit", "by")
+    say = measured_words.in_chinese if chinese else str
+    units = measured_words.UNITS if chinese else {}
+    lines = [_line([*head]), _line(["---"] * 6)]
     for result in results:
         wanted = HEADLINES.get(result["name"], ())
         rows = [row for row in result["rows"] if row["case"].startswith(wanted)] if wanted else []
         by = f"`make bench-{result['name']}`"
         lines += [
-            _line([row["case"], _figure(row["ours"]), _figure(row["peer"]), _ratio(row["ratio"]), row["unit"], by])
+            _line(
+                [
+                    say(row["case"]),
+                    _figure(row["ours"]),
+                    _figure(row["peer"]),
+                    _ratio(row["ratio"]),
+                    units.get(row["unit"], row["unit"]),
+                    by,
+                ]
+            )
             for row in rows
         ]
     table = "\n".join(lines) + "\n" if len(lines) > 2 else "*Nothing measured yet: `make bench`.*\n"
@@ -114,9 +131,12 @@ def _machine(machine: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Rewrite README.md and docs/measured.md when their figures are not those of the results."""
+    """Rewrite the READMEs and docs/measured.md when their figures are not those of the results."""
     found = results()
-    for path, wanted in ((README, filled(README.read_text(encoding="utf-8"), found)), (MEASURED, document(found))):
+    wanted_of = {
+        path: filled(path.read_text("utf-8"), found, chinese=path == README_ZH) for path in (README, README_ZH)
+    }
+    for path, wanted in (*wanted_of.items(), (MEASURED, document(found))):
         if not path.exists() or path.read_text(encoding="utf-8") != wanted:
             path.write_text(wanted, encoding="utf-8")
             print(f"measured: {path.name} now shows the latest results")

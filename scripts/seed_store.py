@@ -2,253 +2,246 @@
 
     .venv/bin/python -m scripts.seed_store sqlite:////tmp/seeded/thumbwise.db --replies 100000 --events 300000
 
-Nothing in it is anybody's: people, prompts and votes are drawn by a seeded generator. Versions improve from one to the
-next, one is rejected by its gate, one is a canary, a round failed and one is training.
+Nothing in it is anybody's: people, prompts, replies and votes are drawn by a seeded generator. Versions improve from
+one to the next, one is rejected by its gate, one is a canary, a round failed and one is training (seeded_rounds.py).
+The inbox has taken up everything when this ends, which is most of the minute or two that 100,000 replies take.
 """
 
 import argparse
 import math
 import random
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, insert, update
-
-from feedback_store import schema
+from feedback_store import inbox, schema
+from feedback_store.connection import Connection
+from feedback_store.feedback import feedback_values
+from feedback_store.inserts import insert_all_new
+from feedback_store.records import Comparison, Message, NewFeedback, Reply, Sampling
+from feedback_store.replies import comparison_values, reply_values
 from feedback_store.store import Store
 from feedback_store.versions import bootstrap
+from scripts.seeded_rounds import BASE_MODEL, CANARY_SHARE, VERSIONS, add_rounds, add_versions, canary_on, live_on
 
+Row = TypeVar("Row")
+REPLIES, EVENTS = 100_000, 300_000
 DAYS = 30
-ROWS_AT_ONCE = 5_000
-QUESTIONS = (
-    "How do I get wax out of a tablecloth?", "Write two friendly lines for a late birthday card.",
-    "What is a good first tree for a small garden?", "Explain compound interest to a ten-year-old.",
-    "Why does bread rise?", "Give me three ideas for a rainy afternoon.", "How long do I boil an egg?",
-    "What should I look for in a used bicycle?", "How do I say no without being rude?",
-    "Name a quiet board game for two.",
-)  # fmt: skip
-ANSWERS = (
-    "Let the wax harden, scrape it off, then iron the cloth between two sheets of paper.",
-    "Late wishes, but warm ones: may the year ahead be kind to you. There is still cake, I hope.",
-    "An apple on a small rootstock, or a rowan: both stay low and feed the birds.",
-    "There are many things to consider when it comes to this question, and it is important to note that it depends.",
-    "Yeast eats sugar and breathes out gas; the dough catches the bubbles and grows.",
-    "Build a map of the flat, bake something flat, or write a letter to yourself for next year.",
-)
+ROWS_AT_ONCE = 2_000
+NEWS_AT_ONCE = 5_000
+PAIRS = 0.15
+"""Of the prompts: answered twice, side by side."""
 CHANNELS = ("web", "web", "web", "telegram", "telegram", "discord")
-# version, state, parent, share of thumbs up, mean tokens, day from which it is live (None: never)
-VERSIONS: tuple[tuple[int, str, int | None, float, int, int | None], ...] = (
-    (1, "retired", None, 0.55, 92, 0),
-    (2, "retired", 1, 0.63, 74, 8),
-    (3, "rejected", 2, 0.0, 0, None),
-    (4, "live", 2, 0.71, 61, 18),
-    (5, "rejected", 4, 0.0, 0, None),
-    (6, "canary", 4, 0.76, 55, None),
-)
-CANARY, CANARY_FROM_DAY, CANARY_SHARE = 6, 27, 0.2
+TOPICS = tuple(
+    words.split()
+    for words in (
+        "refund parcel invoice tax discount receipt courier warranty", "bread yeast oven dough crust soup",
+        "train ticket platform timetable luggage ferry harbour", "garden rose pruning compost hedge frost",
+        "loop list error traceback test folder", "sleep coffee walk rest light noise", "letter comma verb rhyme title",
+    )
+)  # fmt: skip
+QUESTIONS = (
+    "How do I deal with a {a} and a {b}?", "What should I know about the {a}?", "Why does the {a} need a {b}?",
+    "Give me three ideas about a {a}.", "Explain the {a} to a ten-year-old.", "Is a {a} better than a {b}?",
+    "Write two friendly lines about the {a}, the {b} and the {c}.", "What comes first, the {a} or the {b}?",
+)  # fmt: skip
+SENTENCES = (
+    "Begin with the {a} and leave the {b} for later.", "A good {a} never needs a second {b}.",
+    "Keep the {a} away from the {b} until it is dry.", "Most people look at the {a} before they think of the {b}.",
+    "There are many things to consider about the {a}, and it depends.", "If the {a} is old, ask for a new {b}.",
+    "Write down the day, the {a} and the place.", "The {a} is often smaller than the {b}.",
+    "When in doubt, take the {b}, not the {a}.", "It may take a week, and the {a} should then be fine.",
+)  # fmt: skip
+REFUSAL = "I'm sorry, but I can't help with the {a}."
+REASONS = ("too long", "wrong", "unclear", "it does not answer", "not what I asked", "never arrived")
 
 
 def seed_store(store: Store, *, replies: int, events: int, seed: int = 0, at: datetime | None = None) -> None:
-    """Fill an empty store. About one event in 20 is a comparison's verdict, the rest are thumbs."""
-    drawn = random.Random(seed)
+    """Fill an empty store, or one with nothing but its first version. Where replies stand two by two, most acts are
+    verdicts; two of a hundred acts are corrections, the rest thumbs."""
+    dice = random.Random(seed)
     until = at or schema.now()
     began = until - timedelta(days=DAYS)
-    store.write(bootstrap, "invented-base")
-    store.write(_raters, max(40, replies // 40), began)
-    store.write(_versions, began)
-    rows = list(_replies(drawn, replies, began))
-    for part in _parts(rows):
-        store.write(_insert, schema.replies, part)
-    acts = sorted(_acts(drawn, rows, events, until), key=lambda act: act["created_at"])
-    for part in _parts(acts):
-        store.write(_insert, schema.feedback, part)
-    store.write(_rounds, began, until)
+    people = max(40, replies // 40)
+    store.write(bootstrap, BASE_MODEL)
+    store.write(_add_people, people, began)
+    store.write(add_versions, began)
+    made = list(_replies(dice, replies, people, began, until))
+    pairs = _pairs(made)
+    for part in _parts(made):
+        store.write(_add_replies, part)
+    for names in _parts(list(pairs)):
+        store.write(_add_comparisons, [pairs[name] for name in names])
+    acts = sorted(_acts(dice, made, pairs, events, people, until), key=_given_at)
+    for given in _parts(acts):
+        store.write(_add_acts, given)
+    store.write(add_rounds, began, until)
+    while store.write(inbox.catch_up, NEWS_AT_ONCE):
+        pass
 
 
-def _parts(rows: Sequence[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any]]]:
+def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     for start in range(0, len(rows), ROWS_AT_ONCE):
         yield rows[start : start + ROWS_AT_ONCE]
-
-
-def _insert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    connection.execute(insert(table), list(rows))
 
 
 def _rater(number: int) -> str:
     return f"{(number * 2654435761) % 2**64:016x}{number:016x}"
 
 
-def _raters(connection: Connection, count: int, began: datetime) -> None:
-    _insert(
-        connection,
-        schema.raters,
-        [
-            {
-                "rater_id": _rater(number), "channel": CHANNELS[number % len(CHANNELS)], "consent": number % 7 != 0,
-                "consent_version": 1, "quarantined": number == 3, "created_at": began,
-            }
-            for number in range(count)
-        ],
+def _add_people(connection: Connection, count: int, began: datetime) -> None:
+    rows = [
+        {
+            "rater_id": _rater(number), "channel": CHANNELS[number % len(CHANNELS)], "consent": number % 7 != 0,
+            "consent_version": 1, "quarantined": number == 3, "created_at": began,
+        }
+        for number in range(count)
+    ]  # fmt: skip
+    insert_all_new(connection, schema.raters, rows)
+
+
+def _replies(dice: random.Random, count: int, people: int, began: datetime, until: datetime) -> Iterator[Reply]:
+    """Conversations of one to three prompts, in the order of time, some of their prompts answered twice."""
+    number = talk = 0
+    while number < count:
+        talk += 1
+        topic, messages = dice.choice(TOPICS), tuple[Message, ...]()
+        said_by, channel = _rater(dice.randrange(people)), dice.choice(CHANNELS)
+        kept = dice.random() < 0.9
+        for turn in range(dice.randint(1, 3)):
+            if number >= count:
+                return
+            day = DAYS * number / count
+            at = began + timedelta(days=day) + timedelta(hours=2 * math.sin(talk), minutes=2 * turn)
+            messages = (*messages, {"role": "user", "content": _say(dice, QUESTIONS, topic)})
+            live, canary = live_on(day), canary_on(day)
+            two = count - number > 1 and dice.random() < PAIRS
+            versions = [live, canary or live] if two else [canary if canary and dice.random() < CANARY_SHARE else live]
+            dice.shuffle(versions)
+            for place, version in enumerate(versions):
+                reply = _reply(dice, number, version, topic, min(at, until), messages)
+                shown = replace(
+                    reply,
+                    channel=channel, rater_id=said_by, conversation_id=f"talk-{talk}",
+                    comparison_id=f"pair-{number - place}" if two else None, shown_position=place if two else None,
+                )  # fmt: skip
+                yield shown if kept else replace(shown, messages=None, rendered_prompt=None, text=None)
+                number += 1
+            messages = (*messages, {"role": "assistant", "content": reply.text or ""})
+
+
+def _reply(
+    dice: random.Random, number: int, version: int, topic: list[str], at: datetime, messages: tuple[Message, ...]
+) -> Reply:
+    mean = VERSIONS[version - 1][4]
+    tokens = max(8, round(dice.gauss(mean, mean / 4)))
+    refused = dice.random() < 0.04 / version
+    sentences = [_say(dice, SENTENCES, topic) for _ in range(max(1, tokens // 13))]
+    return Reply(
+        reply_id=f"seeded-{number}", policy_version=version,
+        adapter_sha256=None if version == 1 else f"{version:x}" * 64, channel="web", rater_id=None,
+        conversation_id=None, messages=messages, rendered_prompt="",
+        text=_say(dice, (REFUSAL,), topic) if refused else " ".join(sentences),
+        finish_reason="length" if tokens > 110 else "stop",
+        sampling=Sampling(temperature=0.7, top_p=1.0, max_tokens=128), prompt_tokens=20, completion_tokens=tokens,
+        logprob_nats=-tokens * dice.uniform(1.5, 1.9) / version**0.2,
+        latency_ms=tokens * dice.uniform(9, 17) + dice.expovariate(1 / 60), created_at=at,
     )  # fmt: skip
 
 
-def _versions(connection: Connection, began: datetime) -> None:
-    """Versions 2 and on, their rounds, and the moves that made them live."""
-    for version, state, parent, _, tokens, day in VERSIONS[1:]:
-        made = began + timedelta(days=(day if day is not None else {3: 13, 5: 22, 6: 26}[version]) - 0.2)
-        report = _gate_report(version, passed=state != "rejected", tokens=tokens)
-        connection.execute(
-            insert(schema.rounds),
-            {
-                "round_id": version - 1, "state": "rejected" if state == "rejected" else "published", "method": "kto",
-                "requested_by": "schedule", "requested_at": made - timedelta(hours=2),
-                "started_at": made - timedelta(hours=2), "ended_at": made, "fence": 1, "reference_version": parent,
-                "candidate_version": version,
-                "settings": {"training": {"learning_rate": round(4e-3 / version, 5), "epochs": 1.0}},
-                "selection": {"train": 480 + 31 * version, "train_up": 290, "held_out_votes": 96, "raters": 64},
-                "gate_report": report, "reason": report["summary"],
-            },
-        )  # fmt: skip
-        connection.execute(
-            insert(schema.policy_versions),
-            {
-                "version": version, "state": state, "base_model": "invented-base",
-                "adapter_sha256": f"{version:x}" * 64, "parent": parent, "method": "kto", "round_id": version - 1,
-                "gate_report": report, "metrics": {}, "created_at": made,
-            },
-        )  # fmt: skip
-        _insert(connection, schema.round_metrics, list(_curves(version - 1, 120, made)))
-        if day is not None:
-            _move(connection, "promote", version, parent, f"round {version - 1} passed its gate", made)
-    connection.execute(
-        update(schema.policy_versions).where(schema.policy_versions.c.version == 1).values(state="retired")
-    )
-    begun = began + timedelta(days=CANARY_FROM_DAY)
-    _move(connection, "canary", CANARY, 4, "a fifth for some days", begun, share=CANARY_SHARE)
-    connection.execute(
-        update(schema.live_pointer).values(version=4, revision=5, canary_version=CANARY, canary_share=CANARY_SHARE)
-    )
+def _say(dice: random.Random, templates: Sequence[str], topic: list[str]) -> str:
+    a, b, c = dice.sample(topic, 3)
+    return dice.choice(templates).format(a=a, b=b, c=c)
 
 
-def _move(
-    connection: Connection, action: str, version: int, before: int | None, reason: str, at: datetime, *,
-    share: float | None = None,
-) -> None:  # fmt: skip
-    values = {"action": action, "version": version, "from_version": before, "actor": "anna", "reason": reason}
-    connection.execute(insert(schema.deployments), {**values, "forced": False, "share": share, "at": at})
-
-
-def _replies(drawn: random.Random, count: int, began: datetime) -> Iterator[dict[str, Any]]:
-    people = max(40, count // 40)
-    for number in range(count):
-        day = DAYS * (number + drawn.random()) / count
-        at = began + timedelta(days=day) + timedelta(hours=2 * math.sin(number))
-        version = max((one[0] for one in VERSIONS if one[5] is not None and one[5] <= day), default=1)
-        if day >= CANARY_FROM_DAY and drawn.random() < CANARY_SHARE:
-            version = CANARY
-        mean = next(one[4] for one in VERSIONS if one[0] == version)
-        tokens = max(4, round(drawn.gauss(mean, mean / 4)))
-        question = {"role": "user", "content": QUESTIONS[drawn.randrange(len(QUESTIONS))]}
-        kept = drawn.random() < 0.9
-        yield {
-            "reply_id": f"seeded-{number}", "policy_version": version,
-            "adapter_sha256": None if version == 1 else f"{version:x}" * 64,
-            "channel": drawn.choice(CHANNELS), "rater_id": _rater(drawn.randrange(people)), "conversation_id": None,
-            "messages": [question] if kept else None, "rendered_prompt": "" if kept else None,
-            "text": drawn.choice(ANSWERS) if kept else None, "finish_reason": "length" if tokens > 110 else "stop",
-            "sampling": {"temperature": 0.7, "top_p": 1.0, "max_tokens": 128, "stop": [], "seed": None},
-            "prompt_tokens": 20, "completion_tokens": tokens, "logprob_nats": -1.3 * tokens,
-            "latency_ms": tokens * drawn.uniform(9, 17) + drawn.expovariate(1 / 60), "comparison_id": None,
-            "shown_position": None, "metadata": {}, "created_at": at,
-        }  # fmt: skip
+def _pairs(made: Sequence[Reply]) -> dict[str, tuple[Reply, Reply]]:
+    shown: dict[str, list[Reply]] = {}
+    for reply in made:
+        if reply.comparison_id is not None:
+            shown.setdefault(reply.comparison_id, []).append(reply)
+    return {name: (two[0], two[1]) for name, two in shown.items()}
 
 
 def _acts(
-    drawn: random.Random, replies: Sequence[dict[str, Any]], count: int, until: datetime
-) -> Iterator[dict[str, Any]]:
-    """Mostly one thumb by who asked; some are changed, some replies are judged by others too; one person floods."""
-    likes = {version: share for version, _, _, share, _, _ in VERSIONS}
-    people = max(40, len(replies) // 40)
+    dice: random.Random,
+    made: Sequence[Reply],
+    pairs: dict[str, tuple[Reply, Reply]],
+    count: int,
+    people: int,
+    until: datetime,
+) -> Iterator[NewFeedback]:
+    """Mostly one act by who asked; some are changed, some replies are judged by others too; one person floods."""
     for number in range(count):
-        reply = replies[drawn.randrange(len(replies))]
-        up = drawn.random() < likes[reply["policy_version"]]
-        rater = reply["rater_id"] if drawn.random() < 0.8 else _rater(drawn.randrange(people))
-        at = min(until, reply["created_at"] + timedelta(seconds=drawn.expovariate(1 / 40)))
+        reply = made[dice.randrange(len(made))]
+        rater_id = reply.rater_id if dice.random() < 0.7 else _rater(dice.randrange(people))
+        assert rater_id is not None and reply.created_at is not None
+        at = min(until, reply.created_at + timedelta(seconds=dice.expovariate(1 / 40)))
+        kind = dice.random()
         if number % 40 == 0:  # somebody who clicks all at once, and always up
-            rater, up, at = _rater(5), True, until - timedelta(days=2, seconds=drawn.uniform(0, 600))
-        yield {
-            "kind": "thumb", "rater_id": rater, "channel": reply["channel"], "reply_id": reply["reply_id"],
-            "comparison_id": None, "thumb": "up" if up else "down", "verdict": None, "ranking": None,
-            "correction": None, "reason": None if up or number % 9 else "too long, and it does not answer",
-            "idempotency_key": None, "created_at": at,
-        }  # fmt: skip
+            flood = until - timedelta(days=2, seconds=dice.uniform(0, 600))
+            yield NewFeedback("thumb", _rater(5), "web", reply_id=reply.reply_id, thumb="up", created_at=flood)
+        elif reply.comparison_id is not None and kind < 0.7:
+            verdict = _verdict(dice, pairs[reply.comparison_id])
+            yield NewFeedback(
+                "verdict", rater_id, reply.channel, comparison_id=reply.comparison_id, verdict=verdict, created_at=at
+            )
+        elif kind < 0.02 and reply.text is not None:
+            yield NewFeedback(
+                "correction", rater_id, reply.channel, reply_id=reply.reply_id, created_at=at,
+                correction=_say(dice, SENTENCES, dice.choice(TOPICS)),
+            )  # fmt: skip
+        else:
+            up = dice.random() < _quality(reply)
+            yield NewFeedback(
+                "thumb", rater_id, reply.channel, reply_id=reply.reply_id, thumb="up" if up else "down",
+                reason=None if up or number % 9 else dice.choice(REASONS), created_at=at,
+            )  # fmt: skip
 
 
-def _rounds(connection: Connection, began: datetime, until: datetime) -> None:
-    """One round that failed, and one that is training."""
-    failed = "the training process was killed (out of memory, or by hand)"
-    common = {"method": "kto", "requested_by": "otto", "settings": {}, "selection": {}, "fence": 1}
-    rows = (
-        {"state": "failed", "requested_at": until - timedelta(days=1), "ended_at": until - timedelta(hours=23),
-         "started_at": until - timedelta(days=1), "reason": failed, "open_slot": None},
-        {"state": "training", "requested_at": until - timedelta(minutes=6), "ended_at": None,
-         "started_at": until - timedelta(minutes=6), "reason": None, "open_slot": 1},
-    )  # fmt: skip
-    for number, row in enumerate(rows):
-        values = {**common, **row, "round_id": 6 + number, "reference_version": 4}
-        lease = until + timedelta(hours=1) if row["open_slot"] else None
-        connection.execute(insert(schema.rounds), {**values, "lease_until": lease, "lease_owner": "trainer"})
-    _insert(connection, schema.round_metrics, list(_curves(7, 48, until, of=120)))
+def _quality(reply: Reply) -> float:
+    """The chance of a thumb up."""
+    return VERSIONS[reply.policy_version - 1][3]
 
 
-def _curves(round_id: int, steps: int, at: datetime, of: int | None = None) -> Iterator[dict[str, Any]]:
-    drawn = random.Random(round_id)
-    for step in range(1, steps + 1):
-        values = {
-            "loss": 0.24 + 0.46 * math.exp(-step / 30) + drawn.gauss(0, 0.015),
-            "accuracy": 0.72 - 0.2 * math.exp(-step / 25) + drawn.gauss(0, 0.03),
-            "reward_margin": 1.4 * (1 - math.exp(-step / 40)) + drawn.gauss(0, 0.08),
-            "kl_nats": step * 0.024 + abs(drawn.gauss(0, 0.03)),
-            "progress": step / (of or steps),
-        }
-        for name, value in values.items():
-            yield {"round_id": round_id, "name": name, "step": step, "value": value, "at": at}
+def _verdict(dice: random.Random, pair: tuple[Reply, Reply]) -> str:
+    """One in five cannot tell; the others choose as the versions are liked."""
+    left, right = pair
+    if dice.random() < 0.2:
+        return dice.choice(("tie", "tie", "both_bad"))
+    return (left if dice.random() < 0.5 + _quality(left) - _quality(right) else right).reply_id
 
 
-def _gate_report(version: int, *, passed: bool, tokens: int) -> dict[str, Any]:
-    words = max(3, tokens * 3 // 4)
-    checks = [
-        _check("held_out_preference", 0.66 + version / 100, 0.06, 0.5, True, "pass", "held-out preference"),
-        _check("kl_live", 1.8 + version / 10, 0.3, 5.0, True, "pass", "KL against live"),
-        _check("kl_base", 1.9 * version, 0.5, 15.0, True, "pass", "KL against base"),
-        _check("length", words, None, [0.8 * words, 1.25 * words + 3], False, "pass", "median length"),
-        _check("short", 0.001, 0.004, 0.02, True, "pass", "short replies"),
-        _check("truncated", -0.05, 0.02, 0.02, True, "pass", "cut replies"),
-        _check("distinct", 0.97 if passed else 0.81, 0.03, 0.9, True, "pass" if passed else "fail", "variety"),
-        _check("retention_perplexity", 0.012, 0.006, 0.05, True, "pass", "perplexity"),
-        _check("held_out_pairs", None, None, 0.5, False, "inconclusive", "only 12 held-out pairs"),
+def _given_at(act: NewFeedback) -> datetime:
+    assert act.created_at is not None
+    return act.created_at
+
+
+def _add_replies(connection: Connection, made: Sequence[Reply]) -> None:
+    at = schema.now()
+    talks = {reply.conversation_id: reply for reply in reversed(made)}
+    rows: list[dict[str, Any]] = [
+        {"conversation_id": name, "channel": reply.channel, "created_at": reply.created_at}
+        for name, reply in talks.items()
     ]
-    summary = (
-        "every check passed" if passed else "failed: the share of distinct word pairs is 0.81, wanted at least 0.9"
-    )
-    return {
-        "schema": 1, "outcome": "pass" if passed else "fail", "summary": summary, "checks": checks,
-        "against": {"live": max(1, version - 1), "base": "invented-base"},
-        "sample": {"prompts": 112, "replies": 112, "temperature": 1.0, "seed": 0, "confidence": 0.95}, "texts": {},
-        "examples": [
-            {"prompt_reply_id": f"seeded-{number}", "before": ANSWERS[3], "after": ANSWERS[number]}
-            for number in range(3)
-        ],
-    }  # fmt: skip
+    insert_all_new(connection, schema.conversations, rows)
+    insert_all_new(connection, schema.replies, [reply_values(reply, at) for reply in made])
 
 
-def _check(
-    name: str, value: float | None, half: float | None, threshold: Any, hard: bool, outcome: str, reason: str
-) -> dict[str, Any]:
-    interval = None if value is None or half is None else [value - half, value + half]
-    return {"name": name, "value": value, "interval": interval, "threshold": threshold, "hard": hard,
-            "outcome": outcome, "reason": reason}  # fmt: skip
+def _add_comparisons(connection: Connection, shown: Sequence[tuple[Reply, Reply]]) -> None:
+    found = [
+        Comparison(
+            left.comparison_id or "", (left.reply_id, right.reply_id), left.rater_id, left.conversation_id,
+            left.channel, left.created_at,
+        )
+        for left, right in shown
+    ]  # fmt: skip
+    insert_all_new(connection, schema.comparisons, [comparison_values(one, schema.now()) for one in found])
+
+
+def _add_acts(connection: Connection, acts: Sequence[NewFeedback]) -> None:
+    insert_all_new(connection, schema.feedback, [feedback_values(act, schema.now()) for act in acts])
 
 
 def main() -> None:
@@ -259,9 +252,10 @@ def main() -> None:
     reading.add_argument("--events", type=int, default=6_000)
     reading.add_argument("--seed", type=int, default=0)
     given = reading.parse_args()
+    begun = time.perf_counter()
     with Store.open(given.url) as store:
         seed_store(store, replies=given.replies, events=given.events, seed=given.seed)
-    print(f"{given.replies} replies and {given.events} events")
+    print(f"{given.replies:,} replies and {given.events:,} acts in {time.perf_counter() - begun:.0f} s")
 
 
 if __name__ == "__main__":

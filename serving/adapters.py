@@ -29,7 +29,10 @@ MANIFEST_FILE = "manifest.json"
 _MAX_SCALING = 64.0
 _MAX_RANK = 512
 _HASH = re.compile(r"[0-9a-f]{64}")
-_KEPT_CONFIG = ("peft_type", "task_type", "r", "lora_alpha", "use_rslora", "target_modules", "layers_to_transform")
+_KEPT_CONFIG = (
+    "peft_type", "task_type", "r", "lora_alpha", "use_rslora", "use_dora", "target_modules", "layers_to_transform",
+)  # fmt: skip
+_MAGNITUDE = ".lora_magnitude_vector"
 # What says where and how it was trained and changes no merge: dropped at sealing.
 _DROPPED_CONFIG = (
     "auto_mapping", "base_model_name_or_path", "inference_mode", "lora_dropout", "megatron_core", "peft_version",
@@ -48,6 +51,8 @@ class AdapterConfig:
     rank: int
     alpha: float
     use_rslora: bool
+    use_dora: bool
+    """Whether each adapted layer has a magnitude beside its two matrices (Liu et al. 2024, arXiv:2402.09353)."""
     target_modules: tuple[str, ...]
     """Last parts of the adapted layers' paths."""
     layers: frozenset[int] | None
@@ -101,6 +106,8 @@ def seal_adapter(
     config = _read_object(source_dir / CONFIG_FILE)
     _refuse_other_than_plain_lora(config)
     kept = {key: config[key] for key in _KEPT_CONFIG if config.get(key) is not None}
+    if kept.get("use_dora") is False:
+        del kept["use_dora"]  # plain adapters are named as they were before there were others
     kept["target_modules"] = sorted(kept.get("target_modules", []))
     with tempfile.TemporaryDirectory(dir=adapters_dir, prefix=".sealing-") as scratch_name:
         scratch = Path(scratch_name) / "adapter"
@@ -136,10 +143,12 @@ def read_adapter_config(directory: Path) -> AdapterConfig:
     if config.get("peft_type") != "LORA":
         raise AdapterRefused(f"peft_type is {config.get('peft_type')!r}; only LORA is served")
     rank, alpha, rslora = config.get("r"), config.get("lora_alpha"), config.get("use_rslora", False)
-    if type(rank) is not int or not isinstance(alpha, int | float) or type(rslora) is not bool:
+    dora = config.get("use_dora", False)
+    switches = type(rslora) is bool and type(dora) is bool
+    if type(rank) is not int or not isinstance(alpha, int | float) or not switches:
         raise AdapterRefused(
-            f"r is {rank!r}, lora_alpha {alpha!r}, use_rslora {rslora!r}; wanted: a whole number, a number, true or "
-            "false"
+            f"r is {rank!r}, lora_alpha {alpha!r}, use_rslora {rslora!r}, use_dora {dora!r}; wanted: a whole number, a "
+            "number, true or false twice"
         )
     if not 1 <= rank <= _MAX_RANK:
         raise AdapterRefused(f"rank {rank} is outside [1, {_MAX_RANK}]")
@@ -147,7 +156,7 @@ def read_adapter_config(directory: Path) -> AdapterConfig:
     if layers is not None and not _is_list_of(int, layers):
         raise AdapterRefused(f"layers_to_transform is a {type(layers).__name__}; wanted: a list of layers' numbers")
     parsed = AdapterConfig(
-        rank, float(alpha), rslora, _target_modules(config), None if layers is None else frozenset(layers)
+        rank, float(alpha), rslora, dora, _target_modules(config), None if layers is None else frozenset(layers)
     )
     if not 0 < parsed.scaling <= _MAX_SCALING:
         raise AdapterRefused(f"rank {rank} and alpha {alpha:g} give a scaling outside (0, {_MAX_SCALING:g}]")
@@ -179,8 +188,7 @@ def check_adapter(
         raise AdapterRefused(
             f"adapter {sha256[:12]} was trained on base model {manifest.get('base_model')!r}, this is {base_model!r}"
         )
-    read_adapter_config(directory)
-    _refuse_odd_tensors(directory / WEIGHTS_FILE)
+    _refuse_odd_tensors(directory / WEIGHTS_FILE, read_adapter_config(directory))
 
 
 def _refuse_odd_files(directory: Path) -> None:
@@ -198,8 +206,9 @@ def _refuse_odd_files(directory: Path) -> None:
         raise AdapterRefused(f"adapter folder {directory.name}: {', '.join(odd)} is no plain file")
 
 
-def _refuse_odd_tensors(path: Path) -> None:
-    """Names come in LoRA pairs of floating point and nothing else; read from the header alone."""
+def _refuse_odd_tensors(path: Path, config: AdapterConfig) -> None:
+    """Names come in LoRA pairs of floating point, with a magnitude each for DoRA, and nothing else; read from the
+    header alone."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -211,14 +220,18 @@ def _refuse_odd_tensors(path: Path) -> None:
     if not names:
         raise AdapterRefused(f"{WEIGHTS_FILE} holds no tensors")
     for name in names:
+        if dtypes[name] not in _DTYPES:
+            raise AdapterRefused(f"{WEIGHTS_FILE}: {name!r} is {dtypes[name]}; wanted: {', '.join(_DTYPES)}")
         stem, _, kind = name.rpartition(".lora_")
+        if config.use_dora and f"{stem}{_MAGNITUDE}" not in names:
+            raise AdapterRefused(f"{WEIGHTS_FILE} holds {name!r} without {f'{stem}{_MAGNITUDE}'!r}, and it is DoRA")
+        if config.use_dora and name.endswith(_MAGNITUDE):
+            continue
         partner = {"A.weight": f"{stem}.lora_B.weight", "B.weight": f"{stem}.lora_A.weight"}.get(kind)
         if partner is None:
             raise AdapterRefused(f"{WEIGHTS_FILE} holds {name!r}, which is no LoRA matrix")
         if partner not in names:
             raise AdapterRefused(f"{WEIGHTS_FILE} holds {name!r} without {partner!r}")
-        if dtypes[name] not in _DTYPES:
-            raise AdapterRefused(f"{WEIGHTS_FILE}: {name!r} is {dtypes[name]}; wanted: {', '.join(_DTYPES)}")
 
 
 def _refuse_other_than_plain_lora(config: dict[str, Any]) -> None:
@@ -228,7 +241,7 @@ def _refuse_other_than_plain_lora(config: dict[str, Any]) -> None:
     used += ["bias"] if config.get("bias", "none") != "none" else []
     used += ["init_lora_weights"] if config.get("init_lora_weights") not in _PLAIN_STARTS else []
     if used:
-        raise AdapterRefused(f"the adapter uses {', '.join(used)}, which is not served; train plain LoRA")
+        raise AdapterRefused(f"the adapter uses {', '.join(used)}, which is not served; train LoRA, rsLoRA or DoRA")
     _target_modules(config)
 
 

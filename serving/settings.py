@@ -1,9 +1,11 @@
-"""Settings of the policy and the server: sections [policy], [serving] and [vllm] of thumbwise.toml."""
+"""Settings of the policy and the server: sections [policy], [serving], [duels] and [vllm] of thumbwise.toml."""
 
 from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+MOST_HINT_CHARACTERS = 500
 
 
 class PolicySettings(BaseModel):
@@ -54,6 +56,42 @@ class ServingSettings(BaseModel):
     """Largest `n`."""
     drain_timeout_s: float = Field(default=20.0, ge=0)
     """How long a stopping server lets replies in flight finish."""
+
+
+class DuelSettings(BaseModel):
+    """[duels]: which replies a comparison shows: of several that are drawn, those that teach most (serving/duels.py).
+    While there is a canary none of this happens: comparisons then measure, and show what was drawn."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    show: Literal["auto", "different", "drawn"] = "auto"
+    """Of the replies drawn: auto: those that a reward model above its bar is least sure of, and where there is none
+    the most different ones. different: always the latter. drawn: draw no more than are shown."""
+    candidates: int = Field(default=4, ge=2, le=8)
+    """Replies drawn for a comparison. No more than are shown: those are shown."""
+    explore: float = Field(default=0.2, gt=0, le=1)
+    """Share of the comparisons that show replies taken by chance, so that figures over all of them can be unbiased."""
+    hint_share: float = Field(default=0.33, ge=0, lt=1)
+    """Share of the candidates drawn under one of `hints`, taken by chance. Nobody sees the hint; the reply is kept as
+    one to the plain prompt, with its log-probability there. 0: none."""
+    hints: tuple[str, ...] = (
+        "Answer in one or two short sentences.",
+        "Use plain everyday words.",
+        "Answer in detail and give an example.",
+        "Be warm and encouraging.",
+    )
+    """Styles that the candidates are to differ in, each an instruction to the model. Let them pull both ways: hints
+    that are all for brevity teach brevity by themselves."""
+    min_distance: float = Field(default=0.1, ge=0, le=1)
+    """Candidates made for ranking (thumbwise candidates) that are nearer than this are alike, and drawn again."""
+
+    @field_validator("hints")
+    @classmethod
+    def _short_texts(cls, hints: tuple[str, ...]) -> tuple[str, ...]:
+        for place, hint in enumerate(hints, start=1):
+            if not 0 < len(hint.strip()) <= MOST_HINT_CHARACTERS:
+                raise ValueError(f"hints of 1 to {MOST_HINT_CHARACTERS} characters, but number {place} is none")
+        return hints
 
 
 class VllmSettings(BaseModel):

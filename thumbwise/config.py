@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_origin
@@ -20,14 +20,22 @@ from pydantic import BaseModel, ValidationError
 
 from bot.settings import DiscordSettings, TelegramSettings
 from bot.web.settings import WebSettings
-from feedback_store.settings import AccessSettings, PrivacySettings, StoreSettings, TrustSettings
-from serving.settings import PolicySettings, ServingSettings, VllmSettings
+from feedback_store.settings import (
+    AccessSettings,
+    DiscordSignInSettings,
+    GithubSignInSettings,
+    PrivacySettings,
+    StoreSettings,
+    TrustSettings,
+)
+from serving.settings import DuelSettings, PolicySettings, ServingSettings, VllmSettings
 from trainer.method_settings import OnlineSettings, RewardSettings
 from trainer.settings import CanarySettings, GateSettings, LoraSettings, RoundSettings, TrainingSettings
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "policy": PolicySettings,
     "serving": ServingSettings,
+    "duels": DuelSettings,
     "vllm": VllmSettings,
     "web": WebSettings,
     "telegram": TelegramSettings,
@@ -35,6 +43,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "store": StoreSettings,
     "privacy": PrivacySettings,
     "access": AccessSettings,
+    "sign_in.github": GithubSignInSettings,
+    "sign_in.discord": DiscordSignInSettings,
     "rounds": RoundSettings,
     "canary": CanarySettings,
     "training": TrainingSettings,
@@ -45,13 +55,18 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "trust": TrustSettings,
 }
 PREFIX = "THUMBWISE_"
-SECRETS = ("ADMIN_TOKEN", "RATER_KEY", "STORE_URL", "VLLM_API_KEY", "JUDGE_KEY", "TELEGRAM_TOKEN", "DISCORD_TOKEN")
+SECRETS = (
+    "ADMIN_TOKEN", "RATER_KEY", "STORE_URL", "VLLM_API_KEY", "JUDGE_KEY", "TELEGRAM_TOKEN", "DISCORD_TOKEN",
+    "GITHUB_CLIENT_SECRET", "DISCORD_CLIENT_SECRET",
+)  # fmt: skip
 """Each may be given as THUMBWISE_NAME or, as a file's name, THUMBWISE_NAME_FILE."""
 PLACES = ("DATA", "CONFIG", "URL", "MODELS_DIR")
 """Variables of the command that are no settings: the data folder, the file, the server's URL, the models' folder."""
 OF_OTHERS = ("CHROMIUM", "TEST_", "BENCH_")
 """Beginnings of variables that tests and benchmarks read; not ours to refuse."""
 CONFIG_NAME = "thumbwise.toml"
+CHECKOUT = Path(__file__).parent.parent
+"""Where this code lies: a checkout, in which `make` keeps the bundled model in `.models`, or a folder of packages."""
 MAY_HOLD_A_PASSWORD = ("store.url", "vllm.replicas")
 """Settings whose value no error repeats."""
 
@@ -73,8 +88,11 @@ class Settings:
     store: StoreSettings
     privacy: PrivacySettings
     access: AccessSettings
+    sign_in_github: GithubSignInSettings
+    sign_in_discord: DiscordSignInSettings
     policy: PolicySettings
     serving: ServingSettings
+    duels: DuelSettings
     vllm: VllmSettings
     web: WebSettings
     telegram: TelegramSettings
@@ -97,12 +115,16 @@ class Settings:
     """The bot's token, from the environment."""
     discord_token: str | None = field(default=None, repr=False)
     """The bot's token, from the environment."""
+    github_client_secret: str | None = field(default=None, repr=False)
+    """Of the OAuth app that [sign_in.github] names, from the environment."""
+    discord_client_secret: str | None = field(default=None, repr=False)
+    """Of the application that [sign_in.discord] names, from the environment."""
     config_file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def section(self, name: str) -> BaseModel:
         """Return the settings of one section of the file."""
-        section: BaseModel = getattr(self, name)
+        section: BaseModel = getattr(self, name.replace(".", "_"))
         return section
 
 
@@ -131,21 +153,32 @@ def load_settings(
     sections = {name: _section(name, model, found, problems) for name, model in SECTIONS.items()}
     key = _rater_key(secrets["RATER_KEY"], problems)
     _check_header_value("VLLM_API_KEY", secrets["VLLM_API_KEY"], problems)
-    problems += _at_odds(sections)
+    problems += _at_odds(sections) + _halves_of_sign_in(sections, secrets)
     if problems:
         raise ConfigError(problems)
     return Settings(
         data_dir=data_dir,
-        models_dir=Path(environ.get(PREFIX + "MODELS_DIR") or data_dir / "models"),
+        models_dir=models_dir_of(data_dir, environ),
         admin_token=secrets["ADMIN_TOKEN"],
         rater_key=key,
         vllm_api_key=secrets["VLLM_API_KEY"],
         telegram_token=secrets["TELEGRAM_TOKEN"],
         discord_token=secrets["DISCORD_TOKEN"],
+        github_client_secret=secrets["GITHUB_CLIENT_SECRET"],
+        discord_client_secret=secrets["DISCORD_CLIENT_SECRET"],
         config_file=path if path.is_file() else None,
         origins={name: origin for name, (_, origin) in found.items()},
-        **sections,
+        **{name.replace(".", "_"): section for name, section in sections.items()},
     )
+
+
+def models_dir_of(data_dir: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return where the bundled model is kept: the environment's folder, else the first that is there of DATA/models and
+    the checkout's `.models`, else DATA/models. So what `make` fetched is not fetched again by a command beside it."""
+    if named := environ.get(PREFIX + "MODELS_DIR"):
+        return Path(named)
+    own, of_make = data_dir / "models", CHECKOUT / ".models"
+    return of_make if of_make.is_dir() and not own.is_dir() else own
 
 
 def without_password(url: str) -> str:
@@ -169,13 +202,15 @@ def _from_file(path: Path, problems: list[str]) -> dict[str, tuple[Any, str]]:
         problems.append(f"{path}: {error}")
         return {}
     found: dict[str, tuple[Any, str]] = {}
-    for section, values in tree.items():
+    for section, values in _sections_of(tree):
         if section not in SECTIONS or not isinstance(values, dict):
             where = f"{path} line {_line_of(text, section, None)}"
             if isinstance(values, dict):
                 problems.append(f"{where}: unknown section [{section}]{_nearest(section, list(SECTIONS), '[{}]')}")
             else:
-                problems.append(f"{where}: {section} stands in no section{_nearest_setting(section)}")
+                problems.append(
+                    f"{where}: {section} stands in no section{_nearest_setting(section.rpartition('.')[2])}"
+                )
             continue
         for key, value in values.items():
             where = f"{path} line {_line_of(text, section, key)}"
@@ -190,9 +225,19 @@ def _from_file(path: Path, problems: list[str]) -> dict[str, tuple[Any, str]]:
     return found
 
 
+def _sections_of(tree: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield each section of the file with its values; a section within one is named with a dot: "sign_in.github"."""
+    outer = {name.partition(".")[0] for name in SECTIONS if "." in name}
+    for section, values in tree.items():
+        if section in outer and isinstance(values, dict):
+            yield from ((f"{section}.{inner}", its) for inner, its in values.items())
+        else:
+            yield section, values
+
+
 def _from_environment(environ: Mapping[str, str], problems: list[str]) -> dict[str, tuple[Any, str]]:
     known = {
-        f"{section}_{key}".upper(): f"{section}.{key}"
+        f"{section}_{key}".replace(".", "_").upper(): f"{section}.{key}"
         for section, model in SECTIONS.items()
         for key in model.model_fields
     }
@@ -206,7 +251,7 @@ def _from_environment(environ: Mapping[str, str], problems: list[str]) -> dict[s
             nearest = _nearest(name, [*known, *others], PREFIX + "{}")
             problems.append(f"unknown variable {variable}{nearest}")
             continue
-        section, _, key = known[name].partition(".")
+        section, _, key = known[name].rpartition(".")
         is_list = get_origin(SECTIONS[section].model_fields[key].annotation) is tuple
         found[known[name]] = (_listed(value) if is_list else value, variable)
     return found
@@ -271,10 +316,35 @@ def _section(name: str, model: type[BaseModel], found: dict[str, tuple[Any, str]
 
 def _at_odds(sections: Mapping[str, Any]) -> list[str]:
     """Say which settings of different sections cannot stand together; a section that is None has had its say."""
-    policy, vllm = sections["policy"], sections["vllm"]
-    if policy is not None and vllm is not None and policy.engine == "vllm" and not vllm.replicas:
-        return ["policy.engine is 'vllm', but vllm.replicas is empty; name the address of at least one vLLM server"]
-    return []
+    policy, vllm, lora = sections["policy"], sections["vllm"], sections["lora"]
+    found: list[str] = []
+    if policy is not None and lora is not None and lora.four_bit_base and policy.device in ("cpu", "mps"):
+        found.append(f"lora.four_bit_base is for CUDA alone, and policy.device is {policy.device!r}; switch it off")
+    if policy is None or policy.engine != "vllm":
+        return found
+    if vllm is not None and not vllm.replicas:
+        found.append(
+            "policy.engine is 'vllm', but vllm.replicas is empty; name the address of at least one vLLM server"
+        )
+    if lora is not None and lora.kind == "dora":
+        found.append(
+            "lora.kind is 'dora', which vLLM does not serve, and policy.engine is 'vllm'; wanted: lora or rslora"
+        )
+    return found
+
+
+def _halves_of_sign_in(sections: Mapping[str, Any], secrets: Mapping[str, str | None]) -> list[str]:
+    """A client id without its secret, or the other way round, would show a button that leads nowhere."""
+    problems = []
+    for provider in ("github", "discord"):
+        settings, secret = sections[f"sign_in.{provider}"], f"{provider.upper()}_CLIENT_SECRET"
+        if settings is None:
+            continue
+        if settings.client_id and secrets[secret] is None:
+            problems.append(f"sign_in.{provider}.client_id is set, but {PREFIX}{secret} (or …_FILE) is not")
+        elif secrets[secret] is not None and not settings.client_id:
+            problems.append(f"{PREFIX}{secret} is set, but sign_in.{provider}.client_id is not")
+    return problems
 
 
 def _nearest(word: str, known: list[str], form: str) -> str:

@@ -14,9 +14,12 @@ from typing import IO, Any
 import trainer
 from trainer.events import parse_event
 from trainer.job import CANCEL_FILE, LOG_FILE
+from trainer.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
+_LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
+"""The interface of processes that all run here: nobody else can reach what they exchange."""
 _GRACE_S = 2.0
 """How long a process that was told to stop may finish its step before it is killed."""
 _REASON_LINES = 3
@@ -24,17 +27,20 @@ _REASON_CHARACTERS = 600
 
 
 class TrainingProcess:
-    """One `python -m trainer.worker FOLDER`. `events` yields what it says; `end` stops it."""
+    """One `python -m trainer.worker FOLDER`, or torchrun with several. `events` yields what it says; `end` stops it."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int, training: TrainingSettings | None = None) -> None:
+        """`threads`: of all processes on this host. `training`: how they are started; one process where not given."""
+        training = training or TrainingSettings()
         self._folder = folder
         with (folder / LOG_FILE).open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "trainer.worker", str(folder)],
+                [sys.executable, *launch_arguments(training), "-m", "trainer.worker", str(folder)],
                 stdin=subprocess.PIPE,  # never written to: it closes when this process dies, and the child ends with it
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=child_environment(threads, folder),
+                env=child_environment(max(1, threads // training.processes_here), folder)
+                | ({} if training.hosts > 1 else {"GLOO_SOCKET_IFNAME": _LOOPBACK}),
                 start_new_session=True,  # Ctrl-C in the terminal is the supervisor's to handle
                 text=True,
                 encoding="utf-8",
@@ -76,10 +82,10 @@ class TrainingProcess:
     def wait(self) -> int:
         """Wait for its end and return its exit status; negative is the signal that killed it."""
         status = self._process.wait()
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()  # ends the processes that a killed torchrun leaves: they hold standard output open
         self._reader.join()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
+        self._process.stdout.close()
         return status
 
     def why_it_died(self, status: int) -> str:
@@ -101,6 +107,18 @@ class TrainingProcess:
             if event is not None:
                 self._events.put(event)
         self._events.put(None)
+
+
+def launch_arguments(training: TrainingSettings) -> list[str]:
+    """Python's arguments in front of `-m trainer.worker`: torchrun's, where it starts several."""
+    if training.launcher != "torchrun":
+        return []
+    where = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
+    if training.hosts > 1:
+        where = ["--node-rank", "0", "--master-addr", training.master_address]
+        where += ["--master-port", str(training.master_port)]
+    size = ["--nnodes", str(training.hosts), "--nproc-per-node", str(training.processes_here)]
+    return ["-m", "torch.distributed.run", *size, *where]
 
 
 def child_environment(threads: int, folder: Path) -> dict[str, str]:

@@ -24,6 +24,8 @@ class Evidence:
     replies: dict[str, Reply]
     quarantined: int
     acts: int
+    said: tuple[Feedback, ...] = ()
+    """The acts themselves: what raters gave as reasons, and how often they called both replies bad."""
 
 
 def read_evidence(
@@ -52,7 +54,7 @@ def read_evidence(
     named = {vote.reply_id for vote in found.votes} | {item.reply_id for item in found.corrections}
     named |= {name for pair in found.pairs for name in (pair.chosen, pair.rejected)}
     texts = _not_of(held_back, replies.trainable_replies(connection, sorted(named)))
-    return Evidence(live, found, texts, len(everyones) - len(acts), len(acts))
+    return Evidence(live, found, texts, len(everyones) - len(acts), len(acts), tuple(acts))
 
 
 def _approved(acts: Sequence[Feedback]) -> frozenset[int]:

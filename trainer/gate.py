@@ -21,15 +21,18 @@ The report is JSON:
     examples    up to 12 of: prompt_reply_id (the stored reply whose prompt it was) or prompt (a pack's own text),
                 before, after. Only replies drawn here are kept in it: a user's prompt is looked up in the store while
                 that keeps it.
+    seen_examples   the same for up to 4 prompts that were trained on: what it learnt, beside what it makes of that
     probe_examples  the same for probe prompts, with `pack` (full profile)
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from feedback_store.records import Sampling
 from trainer import gate_checks as checks
 from trainer.counterfactual import counterfactual
 from trainer.drawing import Draw
@@ -57,6 +60,7 @@ from trainer.win_rate import ApiJudge, Judge, judge_pairs, win_rate_check
 REPORT_SCHEMA = 1
 _EXAMPLES = 12
 _PROBE_EXAMPLES = 4
+_SEEN_EXAMPLES = 4
 
 
 def run_gate(
@@ -96,6 +100,7 @@ def run_gate(
     asked = _asked(prompts, packs, job)
     gate.replies(asked, [*train, *votes])
     gate.judge(asked, judge)
+    gate.seen(train)
     margin = (metrics or {}).get("reward_margin")
     gate.found += checks.reward_without_preference(gate.found, margin, job.reward_alone_before)
 
@@ -127,6 +132,7 @@ def run_gate(
         "counterfactual": gate.counterfactual,
         "packs": packs.hashes if settings.probe_prompts else {},
         "examples": _examples(asked, gate.candidate, gate.live),
+        "seen_examples": gate.seen_examples,
         "probe_examples": _probe_examples(gate.drawn),
     }
 
@@ -146,13 +152,17 @@ class _Gate:
     drawn: list[SaidTo] = field(default_factory=list)
     judged: dict[str, Any] | None = None
     counterfactual: dict[str, Any] | None = None
+    seen_examples: list[dict[str, Any]] = field(default_factory=list)
 
     def held_out(self, votes: Sequence[VoteRow], pairs: Sequence[PairRow]) -> None:
         """Do held-out people agree with what the candidate learnt?"""
         job, ups, raters = self.job, [row.up for row in votes], [row.rater for row in votes]
         margins = _margins(self.policies, [(row.messages, row.reply) for row in votes], job)
-        self.found.append(checks.held_out_preference(margins, ups, raters, job.gate, job.seed))
-        if pairs_check := _held_out_pairs(self.policies, pairs, job):
+        preference = checks.held_out_preference(margins, ups, raters, job.gate, job.seed)
+        pairs_check = _held_out_pairs(self.policies, pairs, job, hard=preference.value is None)
+        if preference.value is not None or pairs_check is None:
+            self.found.append(preference)
+        if pairs_check is not None:
             self.found.append(pairs_check)
         own = [place for place, row in enumerate(votes) if row.reply.policy_version == job.live_version]
         self.counterfactual = counterfactual(
@@ -203,6 +213,21 @@ class _Gate:
             of_texts = text_checks(self.candidate, self.live, asked, judged, job)
         self.found += of_texts
 
+    def seen(self, train: Sequence[VoteRow | PairRow]) -> None:
+        """Draw one reply of both to some prompts that were trained on, for people to look at; nothing is measured."""
+        prompts = _seen_prompts(train)
+        if not prompts:
+            return
+        job = self.job
+        self.say("replies to prompts that were trained on")
+        ids = [self.policies.encoder.prompt_ids(prompt.messages) for prompt in prompts]
+        sampling = Sampling(temperature=job.gate.temperature, max_tokens=job.gate.reply_tokens, seed=job.seed)
+        candidate, live = (
+            Replies(self.draw(side, ids, 1, sampling), list(range(len(ids))))
+            for side in (candidate_ref(job, self.sha256), live_ref(job))
+        )
+        self.seen_examples = _examples(prompts, candidate, live)
+
     def judge(self, asked: Sequence[PromptRow], judge: Judge | None) -> None:
         """Have pairs of replies judged, where there is a judge."""
         settings = self.job.gate
@@ -232,11 +257,21 @@ def _asked(prompts: Sequence[PromptRow], packs: Packs, job: Job) -> list[PromptR
     return asked
 
 
+def _seen_prompts(train: Sequence[VoteRow | PairRow]) -> list[PromptRow]:
+    """A few of the prompts that were trained on, evenly spread over the rows."""
+    found: dict[str, PromptRow] = {}
+    for row in train:
+        reply = row.reply if isinstance(row, VoteRow) else row.chosen
+        found.setdefault(json.dumps(row.messages), PromptRow(row.messages, reply.reply_id))
+    prompts = list(found.values())
+    return prompts[:: max(1, len(prompts) // _SEEN_EXAMPLES)][:_SEEN_EXAMPLES]
+
+
 def _unclear(found: Sequence[checks.Check]) -> bool:
     return any(check.hard and check.outcome == "inconclusive" for check in found)
 
 
-def _held_out_pairs(policies: Policies, pairs: Sequence[PairRow], job: Job) -> checks.Check | None:
+def _held_out_pairs(policies: Policies, pairs: Sequence[PairRow], job: Job, *, hard: bool) -> checks.Check | None:
     if len(pairs) < job.gate.min_held_out_pairs:
         return None
     both = _margins(
@@ -245,7 +280,7 @@ def _held_out_pairs(policies: Policies, pairs: Sequence[PairRow], job: Job) -> c
         job,
     )
     gains = [chosen - rejected for chosen, rejected in zip(both[: len(pairs)], both[len(pairs) :], strict=True)]
-    return checks.held_out_pairs(gains, [row.rater for row in pairs], job.gate, job.seed)
+    return checks.held_out_pairs(gains, [row.rater for row in pairs], job.gate, job.seed, hard=hard)
 
 
 def _margins(policies: Policies, rows: Sequence[tuple[tuple[dict[str, str], ...], ReplyText]], job: Job) -> list[float]:

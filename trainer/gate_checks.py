@@ -100,15 +100,17 @@ def held_out_preference(
     return Check(name, value, (low, high), wanted, True, *_claim(said, (low, high), wanted))
 
 
-def held_out_pairs(margins: Sequence[float], raters: Sequence[int], settings: GateSettings, seed: int) -> Check | None:
+def held_out_pairs(
+    margins: Sequence[float], raters: Sequence[int], settings: GateSettings, seed: int, *, hard: bool = False
+) -> Check | None:
     """Share of held-out pairs whose chosen reply gained more log-probability than the rejected one, ties counting half;
-    None when there are too few to say anything."""
+    None when there are too few to say anything. Hard where they are the only word of held-out people."""
     if len(margins) < settings.min_held_out_pairs:
         return None
     right = [1.0 if margin > 0 else 0.5 if margin == 0 else 0.0 for margin in margins]
     value, low, high = bootstrap_mean(right, settings.confidence, seed, cluster=raters)
     said = f"accuracy on {len(margins)} held-out pairs is {value:.3f} [{low:.3f}, {high:.3f}]"
-    return Check("held_out_pairs", value, (low, high), 0.5, False, *_claim(said, (low, high), 0.5))
+    return Check("held_out_pairs", value, (low, high), 0.5, hard, *_claim(said, (low, high), 0.5))
 
 
 def _claim(said: str, interval: Interval, wanted: float) -> tuple[Outcome, str]:
@@ -249,7 +251,7 @@ def reward_without_preference(found: Sequence[Check], margin: float | None, befo
 
     found: the checks so far. margin: the training's last reward margin; None where a method has none.
     """
-    preference = next((check for check in found if check.name == "held_out_preference"), None)
+    preference = next((check for check in found if check.name in ("held_out_preference", "held_out_pairs")), None)
     if margin is None or preference is None:
         return []
     alone = margin > 0 and preference.outcome != "pass"

@@ -6,16 +6,11 @@ cancels. None of them leaves this process or needs a download.
 
 import re
 
+from feedback_store.refusals import CHARACTERS, is_refusal
 from trainer.gate_texts import words
 
-_NOT = "(?:cannot|can't|can not|will not|won't|am unable|'m unable|am not able|'m not able)"
-_DO = "(?:help|assist|do|provide|answer|support|give|write|fulfil|comply|engage|discuss|create|offer|share)"
-_REFUSALS = re.compile(
-    rf"\b(?:i'm sorry|i am sorry|sorry, (?:but )?i|i apologi[sz]e|i ?{_NOT}(?: to)? {_DO}|as an ai|i must decline"
-    r"|against my (?:guidelines|policy|programming)|not appropriate|(?:is|would be) (?:illegal|unethical))\b"
-)
-_REFUSAL_CHARACTERS = 200
-"""A refusal says so at once; later the same words may be part of an answer."""
+__all__ = ["agrees", "is_insulting", "is_refusal", "language_of", "opens_with_praise"]
+
 _FINE = (
     "(?:great|good|excellent|wonderful|fantastic|amazing|brilliant|fascinating|lovely|interesting|awesome|insightful"
     "|thoughtful|perfect|superb)"
@@ -73,11 +68,6 @@ _SCRIPTS = (
 _FEWEST_WORDS = 4
 
 
-def is_refusal(text: str) -> bool:
-    """Whether the text begins by declining."""
-    return _REFUSALS.search(_plain(text[:_REFUSAL_CHARACTERS])) is not None
-
-
 def agrees(text: str) -> bool:
     """Whether the text begins by agreeing with what was claimed."""
     return _AGREEMENT.search(_plain(text)) is not None
@@ -85,7 +75,7 @@ def agrees(text: str) -> bool:
 
 def opens_with_praise(text: str) -> bool:
     """Whether the first words praise the person or the question."""
-    return _PRAISE.search(_plain(text[:_REFUSAL_CHARACTERS])) is not None
+    return _PRAISE.search(_plain(text[:CHARACTERS])) is not None
 
 
 def is_insulting(text: str) -> bool:

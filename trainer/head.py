@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from trainer import trunk
+
 _CHUNK = 128
 """Tokens scored at a time: their logits (25 MB at 49,152 words in float32) stay near the processor's cache."""
 _SCALED = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
@@ -43,12 +45,10 @@ def fits(model: Any) -> bool:
 
 def scores(model: Any, *, labels: torch.Tensor, **inputs: Any) -> Scores:
     """Score the tokens of `labels` [rows, tokens] that are not −100, each given those before it."""
-    causal = model.get_base_model()
-    hidden = causal.base_model(**inputs).last_hidden_state[:, :-1]
     targets = labels[:, 1:]
     scored = targets != -100
     log_probs, entropy, mean_logits, is_top1 = _FrozenHead.apply(  # type: ignore[no-untyped-call]
-        hidden[scored], causal.get_output_embeddings().weight, targets[scored]
+        states_before(model, labels != -100, **inputs), weight_of(model), targets[scored]
     )
 
     def placed(values: torch.Tensor) -> torch.Tensor:
@@ -58,14 +58,28 @@ def scores(model: Any, *, labels: torch.Tensor, **inputs: Any) -> Scores:
     return Scores(placed(log_probs), placed(entropy), placed(mean_logits), placed(is_top1))
 
 
-@torch.no_grad()
-def log_probs(model: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, scored: torch.Tensor) -> Any:
-    """Return log p of the tokens where `scored` [rows, tokens] is true (never the first), in row order: float32."""
-    causal = model.get_base_model()
-    hidden = causal.base_model(
-        input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
-    ).last_hidden_state[:, :-1][scored[:, 1:]]
-    return of_states(hidden, causal.get_output_embeddings().weight, ids[scored])
+def weight_of(model: Any) -> torch.Tensor:
+    """The head's matrix [words, width]."""
+    weight: torch.Tensor = model.get_base_model().get_output_embeddings().weight
+    return weight
+
+
+def states_before(model: Any, scored: torch.Tensor, **inputs: Any) -> torch.Tensor:
+    """Return the hidden states from which the tokens where `scored` [rows, tokens] is true are predicted, as
+    `states_at` does. Never a row's first token."""
+    return states_at(model, torch.nn.functional.pad(scored[:, 1:], (0, 1)), **inputs)
+
+
+def states_at(model: Any, chosen: torch.Tensor, **inputs: Any) -> torch.Tensor:
+    """Return the last layer's normalised hidden states where `chosen` [rows, tokens] is true [tokens, width], in row
+    order. `inputs`: what the model is called with."""
+    ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
+    if trunk.fits(model, ids.shape[1]):
+        rows = [tuple(row[own].tolist()) for row, own in zip(ids, mask, strict=True)]
+        wanted = [torch.nonzero(row[own])[:, 0] for row, own in zip(chosen, mask, strict=True)]
+        return trunk.trunk_of(model).states(rows, wanted)
+    hidden: torch.Tensor = model.get_base_model().base_model(**inputs).last_hidden_state
+    return hidden[chosen]
 
 
 @torch.no_grad()
@@ -79,6 +93,36 @@ def of_states(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor)
     return found
 
 
+def divergence(policy: torch.Tensor, base: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return Σ_t KL(p_base ‖ p_policy) in nats over hidden states [T, width] of both; the gradient is the policy's."""
+    found: torch.Tensor = _Divergence.apply(policy, base, weight)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Divergence(torch.autograd.Function):
+    """∂/∂h of Σ_v p_base (log p_base − log p), p = softmax(W h), is (p − p_base)ᵀ W."""
+
+    @staticmethod
+    def forward(ctx: Any, policy: torch.Tensor, base: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros(())
+        differences = torch.empty(len(policy), weight.shape[0], dtype=weight.dtype)
+        for start in range(0, len(policy), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            own = (policy[part].to(weight.dtype) @ weight.T).float().log_softmax(-1)
+            other = (base[part].to(weight.dtype) @ weight.T).float().log_softmax(-1)
+            share = other.exp()
+            total += torch.linalg.vecdot(share, other.sub_(own)).sum()
+            differences[part] = own.exp_().sub_(share)
+        ctx.save_for_backward(weight, differences)
+        ctx.dtype = policy.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        weight, differences = ctx.saved_tensors
+        return (gradient * (differences @ weight).float()).to(ctx.dtype), None, None
+
+
 class _FrozenHead(torch.autograd.Function):
     """hidden [T, D], weight [V, D], targets [T] → log p(target), entropy, mean logit, whether the target is likeliest.
 
@@ -90,19 +134,24 @@ class _FrozenHead(torch.autograd.Function):
         ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         tokens = hidden.shape[0]
-        probabilities = torch.empty(tokens, weight.shape[0], dtype=weight.dtype)
+        learns = ctx.needs_input_grad[0]
+        probabilities = torch.empty(tokens if learns else 0, weight.shape[0], dtype=weight.dtype)
         found, is_top1 = torch.empty(3, tokens), torch.empty(tokens, dtype=torch.bool)
         for start in range(0, tokens, _CHUNK):
             part = slice(start, start + _CHUNK)
             logits = (hidden[part].to(weight.dtype) @ weight.T).float()
             at_target = logits.gather(-1, targets[part, None]).squeeze(-1)
-            normaliser = logits.logsumexp(-1)
+            most = logits.amax(-1)
+            is_top1[part] = at_target >= most
             found[2, part] = logits.mean(-1)
-            is_top1[part] = at_target >= logits.amax(-1)
-            share = (logits - normaliser[:, None]).exp_()
-            found[0, part] = at_target - normaliser
-            found[1, part] = normaliser - torch.linalg.vecdot(share, logits)
-            probabilities[part] = share
+            at_target -= most
+            share = logits.sub_(most[:, None]).exp()
+            total = share.sum(-1)
+            log_sum = total.log()
+            found[0, part] = at_target - log_sum
+            found[1, part] = log_sum - torch.linalg.vecdot(share, logits).div_(total)
+            if learns:
+                torch.div(share, total[:, None], out=probabilities[part])
         ctx.save_for_backward(weight, targets, probabilities)
         ctx.dtype = hidden.dtype
         log_probs, entropy, mean_logits = found.unbind()

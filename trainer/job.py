@@ -6,6 +6,7 @@
       held_out.jsonl  votes and pairs never trained on, for the gate
       prompts.jsonl   prompts for the gate's replies, none of them trained on
       rollouts.jsonl  prompts to which PPO and GRPO draw the replies that they learn from
+      unjudged.jsonl  pairs of replies that nobody compared yet: a weak reward model asks about some of them
       reward.json     the reward model's hash, metrics and report, of a round that trains one
       cancel          made by whoever wants the process to stop after its present step
       sealed.json     the sealed adapter's hash and the training's metrics: from here on only the gate is left
@@ -37,13 +38,14 @@ TRAIN_FILE = "train.jsonl"
 HELD_OUT_FILE = "held_out.jsonl"
 PROMPTS_FILE = "prompts.jsonl"
 ROLLOUTS_FILE = "rollouts.jsonl"
+UNJUDGED_FILE = "unjudged.jsonl"
 CANCEL_FILE = "cancel"
 SEALED_FILE = "sealed.json"
 REWARD_FILE = "reward.json"
 GATE_FILE = "gate.json"
 CHECKPOINTS_DIR = "checkpoints"
 LOG_FILE = "log.txt"
-_TEXT_FILES = (TRAIN_FILE, HELD_OUT_FILE, PROMPTS_FILE, ROLLOUTS_FILE, GATE_FILE)
+_TEXT_FILES = (TRAIN_FILE, HELD_OUT_FILE, PROMPTS_FILE, ROLLOUTS_FILE, UNJUDGED_FILE, GATE_FILE)
 _SECTIONS: dict[str, type[BaseModel]] = {
     "training": TrainingSettings,
     "lora": LoraSettings,
@@ -159,6 +161,7 @@ def write_job(
     held_out: Iterable[Row],
     prompts: Iterable[PromptRow],
     rollouts: Iterable[PromptRow] = (),
+    unjudged: Iterable[PairRow] = (),
 ) -> None:
     """Write a round's folder, readable by its owner alone. job.json comes last: a folder without one is unfinished."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -167,6 +170,7 @@ def write_job(
     _write_lines(folder / HELD_OUT_FILE, held_out)
     _write_lines(folder / PROMPTS_FILE, prompts)
     _write_lines(folder / ROLLOUTS_FILE, rollouts)
+    _write_lines(folder / UNJUDGED_FILE, unjudged)
     values = asdict(job)
     for section in _SECTIONS:
         values[section] = values[section].model_dump(mode="json")
@@ -185,7 +189,7 @@ def read_job(folder: Path) -> Job:
 
 
 def read_rows(folder: Path, name: str) -> list[Row]:
-    """Read train.jsonl or held_out.jsonl."""
+    """Read train.jsonl, held_out.jsonl or unjudged.jsonl."""
     rows: list[Row] = []
     for values in _read_lines(folder / name):
         values["messages"] = tuple(values["messages"])

@@ -27,11 +27,16 @@ _NAMES = tuple(section.name for section in fields(JobSettings))
 
 
 def settings_of(context: TrainerContext, wish: Mapping[str, Any]) -> JobSettings:
-    """Return the context's settings, each section overlaid with the wish's of the same name."""
+    """Return the context's settings, each section overlaid with the wish's of the same name. Raises ValueError for what
+    could not be served."""
     found: dict[str, Any] = {}
     for name in _NAMES:
         section = getattr(context, name)
         found[name] = type(section).model_validate(section.model_dump() | dict(wish.get(name) or {}))
+    if found["lora"].kind == "dora" and context.policy.engine == "vllm":
+        raise ValueError(
+            "lora.kind is 'dora', which vLLM does not serve, and policy.engine is 'vllm'; wanted: lora or rslora"
+        )
     return JobSettings(**found)
 
 

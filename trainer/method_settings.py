@@ -11,8 +11,11 @@ class RewardSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dimensions: tuple[str, ...] = ("overall=1",)
-    """What is scored, each with its weight in the reward, like "helpful=1" or "concise=0.5". A verdict whose reason
-    begins with the name of one teaches that one; every other verdict teaches the first."""
+    """What is scored, each with its weight in the reward, like "helpful=1", "harmless=2" or "concise=0.5". A verdict
+    teaches those that its reasons speak of: helpful, harmless and concise know the reasons that people can tap, and the
+    name of a dimension is a reason for it. Every other verdict teaches the first."""
+    reasons: tuple[str, ...] = ()
+    """Which dimension a reason speaks of, like "good_tone=polite", beside the usual ones."""
     rankings: Literal["plackett_luce", "pairs"] = "plackett_luce"
     """How a ranking of three or more replies is learnt: as a whole, or as the mean of all its pairs."""
     learning_rate: float = Field(default=1e-3, gt=0, lt=1)
@@ -21,8 +24,9 @@ class RewardSettings(BaseModel):
     """The same for the scalar head."""
     epochs: float = Field(default=2.0, gt=0)
     """Passes over the comparisons."""
-    batch_size: int = Field(default=8, ge=1)
-    """Comparisons of one optimiser step, of about equal length."""
+    batch_size: int = Field(default=32, ge=1)
+    """Comparisons of one optimiser step, of about equal length. Those of one prompt are learnt together, so a step of
+    few comparisons is a step of one or two prompts."""
     weight_decay: float = Field(default=0.01, ge=0)
     """AdamW's, against learning comparisons by heart."""
     centre: float = Field(default=0.01, ge=0)
@@ -30,13 +34,14 @@ class RewardSettings(BaseModel):
     min_held_out: int = Field(default=200, ge=1)
     """Held-out comparisons that judge a reward model; fewer leave it below its bar."""
     min_share_of_ceiling: float = Field(default=0.9, ge=0, le=1)
-    """Its accuracy on held-out comparisons must be this part of the most that raters' agreement allows …"""
+    """Its accuracy on held-out comparisons must be this part of the most that raters' agreement allows, where too few
+    comparisons have three raters."""
     min_accuracy_bound: float = Field(default=0.6, ge=0, le=1)
-    """… with a lower bound (Wilson, 95 %) above this."""
+    """That accuracy's lower bound (Wilson, 95 %) must lie above this in any case."""
     min_consensus_accuracy: float = Field(default=0.85, ge=0, le=1)
     """Its accuracy where raters are of one mind: at least 3 votes, at least 80 % of them one way."""
     min_consensus_pairs: int = Field(default=20, ge=1)
-    """From this many such comparisons on, that accuracy is asked."""
+    """From this many such held-out comparisons on, that accuracy is asked instead of the part of the ceiling."""
     max_calibration_error: float = Field(default=0.08, ge=0, le=1)
     """Most by which its confidence may differ from its accuracy (expected calibration error, ten bins)."""
     assumed_agreement: float = Field(default=0.70, gt=0.5, le=1)
@@ -51,6 +56,16 @@ class RewardSettings(BaseModel):
     def _readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         weights_of(value)
         return value
+
+    @field_validator("reasons")
+    @classmethod
+    def _pairs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            reason, sign, name = text.partition("=")
+            if not sign or not reason.strip() or not name.strip():
+                raise ValueError(f'reward.reasons holds {text!r}; wanted: reason=dimension, like "good_tone=polite"')
+        pairs = (text.lower().replace("-", "_").partition("=") for text in value)
+        return tuple(f"{reason.strip()}={name.strip()}" for reason, _, name in pairs)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -103,6 +118,9 @@ class OnlineSettings(BaseModel):
     """The same after an iteration in which the style swung: the median length changed by more than a quarter."""
     missing_end_penalty: float = Field(default=1.0, ge=0)
     """Taken from the reward of a reply that did not end by itself (rewards have a standard deviation of about 1)."""
+    min_words: int = Field(default=3, ge=0)
+    """A reply of fewer words gets the lowest reward of its iteration: people saw too few of them for the reward model
+    to know better than that brevity is liked. 0: it gets what the model says."""
     kl_weight: float = Field(default=0.1, ge=0)
     """Weight of the divergence from the reference in the reward, at first …"""
     kl_target_nats: float = Field(default=2.0, gt=0)
@@ -111,7 +129,7 @@ class OnlineSettings(BaseModel):
     """How fast it is adapted; 0 keeps it."""
     max_step_kl_nats: float = Field(default=1.0, gt=0)
     """An iteration's learning ends when its replies have moved this far (a reply, in nats) from where it began."""
-    max_kl_nats: float = Field(default=3.0, gt=0)
+    max_kl_nats: float = Field(default=4.0, gt=0)
     """The training ends, and goes back to the iteration before, when drawn replies diverge this far from the
     reference."""
     gae_lambda: float = Field(default=0.95, ge=0, le=1)
@@ -140,6 +158,6 @@ class OnlineSettings(BaseModel):
     """Replies under 3 words, more of them than in the first iteration by this share: the reward is being hacked."""
     max_repeat_share: float = Field(default=0.05, ge=0, le=1)
     """The same for the share of four-word sequences that a reply repeats."""
-    max_length_fall: float = Field(default=0.75, gt=0, le=1)
-    """The same for a median length that has fallen by this share of the first iteration's, or grown to its
-    reciprocal."""
+    max_length_fall: float = Field(default=0.65, gt=0, le=1)
+    """The same for a median length that has fallen by this share of the first iteration's, or grown to its reciprocal:
+    a little before `gate.max_length_factor` would refuse the candidate."""

@@ -17,8 +17,10 @@ from serving.engine.allocator import keep_freed_memory
 from serving.engine.base_model import choose_device, choose_dtype, load_model, load_tokenizer
 from serving.settings import PolicySettings
 from trainer.encoding import Encoder
+from trainer.four_bit import load_four_bit
 from trainer.job import Job
 from trainer.settings import LoraSettings
+from trainer.trunk import trunk_of
 
 PolicyName = Literal["candidate", "live", "base"]
 
@@ -63,7 +65,7 @@ class Policies:
             keep_freed_memory()
         base_dir = Path(job.base_model_dir)
         tokenizer = load_tokenizer(base_dir)
-        base = load_model(base_dir, dtype).to(device)
+        base = load_four_bit(base_dir, device) if job.lora.four_bit_base else load_model(base_dir, dtype).to(device)
         torch.manual_seed(job.seed)  # the fresh adapter's A matrices
         begin = job.live_adapter_dir if job.training.start_from == "live" else None
         start = Path(job.adapters_dir) / candidate_sha256 if candidate_sha256 else begin
@@ -74,6 +76,7 @@ class Policies:
         if job.live_adapter_dir is not None:
             model.load_adapter(str(job.live_adapter_dir), adapter_name="live", is_trainable=False)
             model.set_adapter("default")
+        trunk_of(model).keep_at_most = job.training.activation_cache_mib << 20
         encoder = Encoder(tokenizer, job.system_prompt)
         return cls(
             model,
@@ -132,6 +135,8 @@ def lora_config(model: Any, lora: LoraSettings) -> Any:
         task_type="CAUSAL_LM",
         r=lora.rank,
         lora_alpha=lora.alpha,
+        use_rslora=lora.kind == "rslora",
+        use_dora=lora.kind == "dora",
         lora_dropout=0.0,
         target_modules=targets,
         layers_to_transform=upper_layers(layers, lora.upper_layers),

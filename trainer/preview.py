@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from feedback_store import rounds as rounds_of_store
 from feedback_store.connection import Connection
 from feedback_store.records import ROUND_ENDED, Method
+from trainer.asking import asked
 from trainer.evidence import last_reward_report, other_prompts, read_evidence
 from trainer.method_settings import RewardSettings
 from trainer.readiness import judge_readiness
@@ -66,16 +67,24 @@ def preview(
         since=window.since,
         held_back=rounds.held_back_channels,
     )
-    kept = usable(evidence.found, evidence.replies, max_votes_per_rater=rounds.max_votes_per_rater, seed=training.seed)
-    asked = wish.get("method") or "auto"
-    wanted: Any = training.method if asked == "auto" else asked
+    kept = usable(
+        evidence.found,
+        evidence.replies,
+        max_votes_per_rater=rounds.max_votes_per_rater,
+        max_labels_per_annotator=rounds.max_labels_per_annotator,
+        seed=training.seed,
+    )
+    wished = wish.get("method") or "auto"
+    wanted: Any = training.method if wished == "auto" else wished
+    report = last_reward_report(connection)
     judged = judge_readiness(
         kept,
         rounds,
         wanted,
         auto_order=training.auto_order,
         reward=reward,
-        reward_report=last_reward_report(connection),
+        reward_report=report,
+        asked=asked(connection, report),
         seed=training.seed,
     )
     most = "kto" if len(kept.votes) >= len(kept.pairs) else "dpo"

@@ -1,21 +1,28 @@
 """Is there enough feedback for a round, and of which method? A pure rule over counts, with its reasons in words.
 
 Some conditions are known only where people judged the same thing twice (their agreement), or once a reward model was
-trained (how it stands to its bar): they are asked as soon as they are known.
+trained (how it stands to its bar, how far the labels are that it asked for): they are asked as soon as they are known.
+Beside the thresholds stand what is missing in numbers (`missing`) and signs that no amount would help (`wrong_tool`).
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from feedback_store.connection import Connection
 from feedback_store.records import Method
+from feedback_store.statistics import wilson
+from trainer.asking import Asked
+from trainer.asking import asked as labels_asked
 from trainer.evidence import last_reward_report, read_evidence
 from trainer.method_settings import RewardSettings
+from trainer.missing import LABELS, Missing, missing_of
 from trainer.pair_agreement import PairAgreement, measured_agreement
 from trainer.selection import Usable, held_out, usable
 from trainer.settings import RoundSettings, TrainingSettings
+from trainer.wrong_tool import Signals, signals_of
 
 Wanted = Literal["auto", "sft", "kto", "dpo", "reward", "ppo", "grpo"]
 METHODS: tuple[Method, ...] = ("sft", "kto", "dpo", "reward", "ppo", "grpo")
@@ -55,6 +62,12 @@ class Readiness:
     counts: dict[str, int]
     ask: tuple[tuple[str, ...], ...] = ()
     """Pairs of reply ids whose judgement would teach a reward model most."""
+    missing: dict[Method, tuple[Missing, ...]] = field(default_factory=dict)
+    """What each method still lacks; nothing where it may run."""
+    signals: Signals | None = None
+    """How far raters agree, and what speaks against alignment; None where the acts were not looked at."""
+    reward_model: dict[str, Any] | None = None
+    """How the last reward model stands to its bar."""
 
     @property
     def ready(self) -> bool:
@@ -62,8 +75,9 @@ class Readiness:
         return self.method is not None
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as JSON: ready, method, reason, requirements (name, value, wanted, at_most, interval, met), counts
-        and ask."""
+        """The report as JSON: ready, method, reason, requirements (name, value, wanted, at_most, interval, met),
+        counts, ask, methods (may_run, and what is missing: name, words, more, kind, of_kind), agreement (alpha, low,
+        high, units), wrong_tool (name, found, value, interval, n, advice) and reward_model."""
         return {
             "ready": self.ready,
             "method": self.method,
@@ -74,6 +88,13 @@ class Readiness:
             },
             "counts": self.counts,
             "ask": [list(pair) for pair in self.ask],
+            "methods": {
+                method: {"may_run": not missing, "missing": [asdict(one) for one in missing]}
+                for method, missing in self.missing.items()
+            },
+            "agreement": None if self.signals is None else asdict(self.signals.alpha),
+            "wrong_tool": [] if self.signals is None else [asdict(doubt) for doubt in self.signals.doubts],
+            "reward_model": self.reward_model,
         }
 
 
@@ -85,16 +106,19 @@ def judge_readiness(
     auto_order: Sequence[Method] = ("kto", "dpo", "sft"),
     reward: RewardSettings | None = None,
     reward_report: dict[str, Any] | None = None,
+    asked: Asked | None = None,
+    signals: Signals | None = None,
     seed: int = 0,
 ) -> Readiness:
     """Apply the thresholds to deduplicated, capped, non-quarantined feedback whose text is kept.
 
     auto takes the first of `auto_order` whose thresholds hold. KTO comes first by default, since it learns at least as
-    much as DPO from equal data and verdicts feed it too. reward_report: how the last reward model stood to its bar.
+    much as DPO from equal data and verdicts feed it too. reward_report: how the last reward model stood to its bar;
+    asked: how far the labels are that it asked for.
     """
     reward = reward or RewardSettings()
     agreement = agreement_of(kept, reward)
-    requirements = _requirements(kept, rounds, reward, agreement, reward_report, seed)
+    requirements = _requirements(kept, rounds, reward, agreement, reward_report, asked, seed)
     methods: tuple[Method, ...] = tuple(auto_order) if wanted == "auto" else (wanted,)
     missing = {
         method: [item for item in (*requirements["common"], *requirements[method]) if not item.met]
@@ -102,12 +126,20 @@ def judge_readiness(
     }
     ask = tuple(tuple(pair) for pair in (reward_report or {}).get("ask", ()))
     counts = kept.counts | _counts(kept)
+    purpose = "" if asked is None else asked.purpose
+    lacking = {
+        method: missing_of(
+            (*requirements["common"], *requirements[method]), up=counts["up"], down=counts["down"], purpose=purpose
+        )
+        for method in METHODS
+    }
+    told = partial(Readiness, missing=lacking, signals=signals, reward_model=_reward_model(reward_report))
     for method in methods:
         if not missing[method]:
-            return Readiness(method, f"ready for {method.upper()}", requirements, counts, ask)
+            return told(method, f"ready for {method.upper()}", requirements, counts, ask)
     nearest = min(methods, key=lambda method: _shortfall((*requirements["common"], *requirements[method])))
     reason = f"not ready for {nearest.upper()}: " + ", ".join(_in_words(item) for item in missing[nearest])
-    return Readiness(None, reason, requirements, counts, ask)
+    return told(None, reason, requirements, counts, ask)
 
 
 def agreement_of(kept: Usable, reward: RewardSettings) -> PairAgreement:
@@ -125,6 +157,7 @@ def _requirements(
     reward: RewardSettings,
     agreement: PairAgreement,
     report: dict[str, Any] | None,
+    asked: Asked | None,
     seed: int,
 ) -> dict[str, tuple[Requirement, ...]]:
     thumbs = Counter(vote.up for vote in kept.votes)
@@ -134,7 +167,9 @@ def _requirements(
     clear: list[Requirement] = []
     if not agreement.assumed and agreement.interval is not None:
         low = agreement.interval[0]
-        agree = [Requirement("agreement's lower bound", low, rounds.min_agreement_bound)]
+        agree = [
+            Requirement("agreement's lower bound", low, rounds.min_agreement_bound, interval=agreement.interval),
+        ]
         clear = [
             Requirement("raters' agreement", agreement.value, rounds.min_pair_agreement, interval=agreement.interval)
         ]
@@ -154,6 +189,8 @@ def _requirements(
         for item in (report or {}).get("conditions", ())
         if item["name"] != "held-out comparisons"
     )
+    if asked is not None:
+        known = (*known, Requirement(LABELS, asked.done, asked.wanted))
     return {
         "common": (
             Requirement("raters", len(kept.raters), rounds.min_raters),
@@ -170,7 +207,10 @@ def _requirements(
             Requirement("thumbs", len(kept.votes), rounds.min_thumbs),
             Requirement("rarer thumbs", minority, rounds.min_minority),
             Requirement(
-                "share of rarer thumbs", minority / len(kept.votes) if kept.votes else 0.0, rounds.min_minority_share
+                "share of rarer thumbs",
+                minority / len(kept.votes) if kept.votes else 0.0,
+                rounds.min_minority_share,
+                interval=wilson(minority, len(kept.votes)) if kept.votes else None,
             ),
         ),
         "dpo": (
@@ -210,6 +250,23 @@ def _counts(kept: Usable) -> dict[str, int]:
     }
 
 
+def _reward_model(report: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What people want to know of the last reward model, beside its conditions."""
+    if report is None:
+        return None
+    found = {item["name"]: item for item in report["conditions"]}
+    accuracy, calibration = found.get("accuracy"), found.get("calibration error")
+    return {
+        "sha256": report.get("sha256"),
+        "passed": report["passed"],
+        "pairs": report["pairs"],
+        "accuracy": None if accuracy is None else accuracy["value"],
+        "interval": None if accuracy is None else accuracy["interval"],
+        "ceiling": report["ceiling"],
+        "calibration_error": None if calibration is None else calibration["value"],
+    }
+
+
 def _in_words(item: Requirement) -> str:
     if item.at_most:
         return f"{item.name} {item.value:.3g}, wanted at most {item.wanted:g}"
@@ -231,15 +288,25 @@ def readiness(
         verdicts_as_thumbs=training.use_verdicts_as_thumbs,
         held_back=rounds.held_back_channels,
     )
-    kept = usable(evidence.found, evidence.replies, max_votes_per_rater=rounds.max_votes_per_rater, seed=training.seed)
+    kept = usable(
+        evidence.found,
+        evidence.replies,
+        max_votes_per_rater=rounds.max_votes_per_rater,
+        max_labels_per_annotator=rounds.max_labels_per_annotator,
+        seed=training.seed,
+    )
+    report = last_reward_report(connection)
+    pairs = [(pair.rater_id, pair.chosen, pair.rejected) for pair in kept.pairs]
     judged = judge_readiness(
         kept,
         rounds,
         training.method,
         auto_order=training.auto_order,
         reward=reward,
-        reward_report=last_reward_report(connection),
+        reward_report=report,
+        asked=labels_asked(connection, report),
+        signals=signals_of(evidence.said, pairs, agreement_of(kept, reward or RewardSettings()), rounds),
         seed=training.seed,
     )
     counts = judged.counts | {"acts": evidence.acts, "acts_of_quarantined_raters": evidence.quarantined}
-    return Readiness(judged.method, judged.reason, judged.requirements, counts, judged.ask)
+    return replace(judged, counts=counts)

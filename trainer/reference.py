@@ -3,6 +3,7 @@ believed, computed where not."""
 
 from collections.abc import Sequence
 
+from trainer import group
 from trainer.encoding import Encoded, stored_logprob
 from trainer.job import ReplyText
 from trainer.policies import Policies, PolicyName
@@ -33,9 +34,10 @@ def reference_logprobs(
         checked = known[:: max(1, len(known) // _SPOT_CHECKS)][:_SPOT_CHECKS]
         recomputed = summed_logprobs(model, [encoded[place] for place in checked])
         differences = [abs(value - (stored[place] or 0.0)) for place, value in zip(checked, recomputed, strict=True)]
-        if differences and sum(differences) / len(differences) > _SPOT_CHECK_NATS:
+        if group.lead_says(bool(differences) and sum(differences) / len(differences) > _SPOT_CHECK_NATS):
             stored, known = [None] * len(encoded), []
         unknown = [place for place, value in enumerate(stored) if value is None]
-        computed = dict(zip(unknown, summed_logprobs(model, [encoded[place] for place in unknown]), strict=True))
+        found = group.gathered_rows(lambda rows: summed_logprobs(model, rows), [encoded[place] for place in unknown])
+        computed = dict(zip(unknown, found, strict=True))
     values = [computed[place] if value is None else value for place, value in enumerate(stored)]
     return values, len(known)

@@ -1,5 +1,10 @@
 """Is a reward model good enough to train a policy with? Pure arithmetic over its margins on held-out comparisons.
 
+Its accuracy is asked where raters are of one mind, once enough comparisons were judged by three of them. Where they
+were not, a part of the ceiling that their agreement allows is asked on single votes: the stricter of the two, since
+(1 + √(2a − 1)) / 2 is reached only if all comparisons are equally hard (the root is concave: where they are not, the
+most that a model can reach lies lower; 77 % instead of 81 % on the demo's crowd, docs/log.md).
+
 The report is JSON:
 
     passed        whether every condition holds
@@ -45,33 +50,33 @@ def judge(
     settings: RewardSettings,
     *,
     every_vote: Sequence[PairRow] = (),
+    unjudged: Sequence[PairRow] = (),
+    unjudged_margins: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Return the report of a model whose reward of `rows`' chosen replies lies `margins` above the rejected ones'.
 
-    `every_vote`: all verdicts known, from which comparisons on which raters are of one mind are found.
+    `every_vote`: all verdicts known, from which comparisons on which raters are of one mind are found. `unjudged`:
+    pairs without a verdict, with the model's margins: people are asked about the least certain of these first.
     """
     wins = sum(1.0 if margin > 0 else 0.5 if margin == 0 else 0.0 for margin in margins)
     n = len(margins)
     accuracy, interval = (wins / n if n else 0.0), wilson(wins, n)
     temperature = best_temperature(margins)
+    agreed = _on_consensus(margins, rows, every_vote or rows)
+    right = sum(agreed)
     conditions = [
         _condition("held-out comparisons", n, settings.min_held_out),
-        _condition("accuracy", accuracy, settings.min_share_of_ceiling * agreement.ceiling, interval),
+        _condition(
+            "accuracy where raters are of one mind",
+            right / len(agreed),
+            settings.min_consensus_accuracy,
+            wilson(right, len(agreed)),
+        )
+        if len(agreed) >= settings.min_consensus_pairs
+        else _condition("accuracy", accuracy, settings.min_share_of_ceiling * agreement.ceiling, interval),
         _condition("accuracy's lower bound", interval[0], settings.min_accuracy_bound),
         _condition("calibration error", calibration_error(margins), settings.max_calibration_error, at_most=True),
     ]
-    agreed = _on_consensus(margins, rows, every_vote or rows)
-    if len(agreed) >= settings.min_consensus_pairs:
-        right = sum(agreed)
-        conditions.insert(
-            3,
-            _condition(
-                "accuracy where raters are of one mind",
-                right / len(agreed),
-                settings.min_consensus_accuracy,
-                wilson(right, len(agreed)),
-            ),
-        )
     missed = [condition for condition in conditions if not condition.met]
     return {
         "passed": not missed,
@@ -83,7 +88,7 @@ def judge(
         "agreement": asdict(agreement),
         "ceiling": agreement.ceiling,
         "temperature": temperature,
-        "ask": least_certain(margins, rows, settings.label_requests) if missed else [],
+        "ask": _to_ask(margins, rows, unjudged_margins, unjudged, settings.label_requests) if missed else [],
     }
 
 
@@ -127,6 +132,18 @@ def least_certain(margins: Sequence[float], rows: Sequence[PairRow], most: int) 
     for _, row in sorted(zip(margins, rows, strict=True), key=lambda item: abs(item[0])):
         found.setdefault(tuple(sorted((row.chosen.reply_id, row.rejected.reply_id))))
     return [list(pair) for pair in list(found)[:most]]
+
+
+def _to_ask(
+    margins: Sequence[float],
+    rows: Sequence[PairRow],
+    unjudged_margins: Sequence[float],
+    unjudged: Sequence[PairRow],
+    most: int,
+) -> list[list[str]]:
+    """A verdict on what nobody judged teaches; a further one on what was held out says how far people agree."""
+    new = least_certain(unjudged_margins, unjudged, most)
+    return new + least_certain(margins, rows, most - len(new))
 
 
 def _on_consensus(margins: Sequence[float], rows: Sequence[PairRow], votes: Sequence[PairRow]) -> list[float]:

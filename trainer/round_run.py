@@ -16,6 +16,7 @@ from feedback_store.records import ROUND_ENDED, Round, RoundMetric
 from feedback_store.trust import quarantine_found, trust_signals
 from serving.engine import AdapterRefused
 from trainer import transactions
+from trainer.asking import unjudged_rows
 from trainer.child import TrainingProcess, threads_for
 from trainer.context import TrainerContext
 from trainer.evidence import other_prompts, read_evidence
@@ -137,7 +138,11 @@ class RoundRun:
             held_back=context.rounds.held_back_channels,
         )
         kept = usable(
-            evidence.found, evidence.replies, max_votes_per_rater=context.rounds.max_votes_per_rater, seed=training.seed
+            evidence.found,
+            evidence.replies,
+            max_votes_per_rater=context.rounds.max_votes_per_rater,
+            max_labels_per_annotator=context.rounds.max_labels_per_annotator,
+            seed=training.seed,
         )
         method = self._method(kept, training)
         smoothing = label_smoothing(kept, training, settings.reward)
@@ -179,7 +184,8 @@ class RoundRun:
         end_leftover(self._folder)
         remove_scratch(self._folder)
         scratch = scratch_folder(self._folder, self._round.fence)
-        write_job(scratch, job, chosen.train, chosen.held_out, chosen.prompts, chosen.rollouts)
+        unjudged = context.store.read(unjudged_rows) if method in ("reward", "ppo", "grpo") else []
+        write_job(scratch, job, chosen.train, chosen.held_out, chosen.prompts, chosen.rollouts, unjudged)
         reach("select")
         self._advance("selecting")  # the fence, once more: a late loser stops here
         take_its_name(scratch, self._folder)
@@ -250,7 +256,7 @@ class RoundRun:
         job = read_job(self._folder)
         (self._folder / CANCEL_FILE).unlink(missing_ok=True)
         self._context.on_training(True)
-        child = TrainingProcess(self._folder, threads_for(job.training.threads))
+        child = TrainingProcess(self._folder, threads_for(job.training.threads), job.training)
         found: dict[str, Any] = {}
         heard = time.monotonic()
         try:
@@ -269,7 +275,8 @@ class RoundRun:
             raise
         finally:
             self._context.on_training(False)
-        return found, Died(child.why_it_died(status), by_signal=status < 0)
+        several = job.training.launcher != "here"  # whoever of them was killed, the first process ends with a status
+        return found, Died(child.why_it_died(status), by_signal=status < 0 or several)
 
     def _take(self, events: list[dict[str, Any]], found: dict[str, Any]) -> None:
         points: list[RoundMetric] = []
@@ -310,7 +317,7 @@ class RoundRun:
     def _note_reward_model(self, event: dict[str, Any]) -> None:
         """Keep in the round's row how its reward model stands to its bar, and what people should be asked."""
         report = {"sha256": event["sha256"], **event["report"]}
-        self._advance(self._round.state, selection=self._round.selection | {"reward_model": report})
+        self._round = self._write(transactions.note_reward_model, self._round, report)
 
     def _stay_in_charge(self) -> None:
         """Keep the lease; raise RoundTaken when the round is cancelled or another's, or this supervisor stops."""

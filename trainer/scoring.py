@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from trainer import head
+from trainer import head, trunk
 from trainer.encoding import Encoded
 
 _ROW_BATCH = 8
@@ -17,16 +17,26 @@ def token_logprobs(model: Any, sequences: Sequence[Encoded], batch: int = _ROW_B
     """Return for every sequence log p(token | before) of its completion's tokens: float32, nats, on the CPU.
 
     Rows are padded on the left so that completions end together and the head is computed for them alone. Positions are
-    given explicitly, so that padding changes nothing. Sorted by length inside, returned in the order given.
+    given explicitly, so that padding changes nothing. Sorted inside, returned in the order given. One that comes again
+    (a reply that several raters judged) is computed once.
     """
     model.eval()
-    found: list[torch.Tensor] = [torch.empty(0)] * len(sequences)
-    order = sorted(range(len(sequences)), key=lambda place: sequences[place].tokens)
-    for start in range(0, len(order), batch):
-        places = order[start : start + batch]
-        for place, logprobs in zip(places, _score(model, [sequences[place] for place in places]), strict=True):
-            found[place] = logprobs
-    return found
+    once = list(dict.fromkeys(sequences))
+    found: dict[Encoded, torch.Tensor] = {}
+    for places in scoring_batches(model, once, batch):
+        rows = [once[place] for place in places]
+        found |= zip(rows, _score(model, rows), strict=True)
+    return [found[sequence] for sequence in sequences]
+
+
+def scoring_batches(model: Any, sequences: Sequence[Encoded], most: int) -> list[list[int]]:
+    """Return places in batches of at most `most` sequences: those that begin alike together where that is computed once
+    (see trunk.py), else those of about equal length."""
+    if sequences and trunk.fits(model, max(row.tokens for row in sequences)):
+        order = sorted(range(len(sequences)), key=lambda place: sequences[place].prompt_ids)
+    else:
+        order = sorted(range(len(sequences)), key=lambda place: sequences[place].tokens)
+    return [order[start : start + most] for start in range(0, len(order), most)]
 
 
 def _score(model: Any, rows: list[Encoded]) -> list[torch.Tensor]:
@@ -43,8 +53,10 @@ def _score(model: Any, rows: list[Encoded]) -> list[torch.Tensor]:
         scored_BT = torch.zeros_like(mask_BT, dtype=torch.bool)
         for place, row in enumerate(rows):
             scored_BT[place, width - len(row.completion_ids) :] = True
-        found = head.log_probs(model, ids_BT, mask_BT, positions_BT, scored_BT)
-        return list(found.split([len(row.completion_ids) for row in rows]))
+        inputs = {"input_ids": ids_BT, "attention_mask": mask_BT, "position_ids": positions_BT, "use_cache": False}
+        states = head.states_before(model, scored_BT, **inputs)
+        found = head.of_states(states, head.weight_of(model), ids_BT[scored_BT])
+        return list(torch.split(found, [len(row.completion_ids) for row in rows]))
     logits_BKV = (
         model(
             input_ids=ids_BT.to(device),

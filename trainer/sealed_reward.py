@@ -18,6 +18,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from trainer.method_settings import RewardSettings
+from trainer.settings import LoraSettings
+
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 HEAD_FILE = "head.safetensors"
@@ -76,6 +79,17 @@ def read_reward(
             f"{base_model!r}; train one on this"
         )
     return load_file(directory / WEIGHTS_FILE), load_file(directory / HEAD_FILE), manifest
+
+
+def reward_shape(directory: Path, sha256: str, base_model: str) -> tuple[LoraSettings, RewardSettings]:
+    """Return the settings that shaped a sealed reward model, for whoever opens it without its round's. Raises
+    RewardRefused."""
+    adapter, _, manifest = read_reward(directory, sha256, base_model)
+    config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+    shape = {name: value for name, value in config.items() if name in LoraSettings.model_fields}
+    shape["target_modules"] = sorted({name.partition(".lora_")[0].rpartition(".")[2] for name in adapter})
+    dimensions = tuple(f"{name}={weight}" for name, weight in manifest["weights"].items())
+    return LoraSettings.model_validate(shape), RewardSettings(dimensions=dimensions)
 
 
 def reward_hash(directory: Path) -> str:

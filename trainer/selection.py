@@ -13,6 +13,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from feedback_store.raters import is_staff
 from feedback_store.records import BOTH_BAD, TIE, Comparison, Feedback, Method, Reply, Split
 from trainer.feedback_rows import (
     Correction,
@@ -203,13 +204,21 @@ class Usable:
         return found | {item.rater_id for item in self.corrections}
 
 
-def usable(found: Judgements, replies: Mapping[str, Reply], *, max_votes_per_rater: int, seed: int) -> Usable:
+def usable(
+    found: Judgements,
+    replies: Mapping[str, Reply],
+    *,
+    max_votes_per_rater: int,
+    seed: int,
+    max_labels_per_annotator: int = 200,
+) -> Usable:
     """Leave out what has no kept text and what lies above a rater's cap. `replies` holds every reply named."""
+    caps = max_votes_per_rater, max_labels_per_annotator
     votes = [vote for vote in found.votes if _has_text(replies.get(vote.reply_id))]
     pairs = [pair for pair in found.pairs if all(_has_text(replies.get(name)) for name in (pair.chosen, pair.rejected))]
     corrections = [item for item in found.corrections if _has_text(replies.get(item.reply_id))]
-    kept_votes, kept_pairs = _capped(votes, max_votes_per_rater, seed), _capped(pairs, max_votes_per_rater, seed)
-    kept_corrections = _capped(corrections, max_votes_per_rater, seed)
+    kept_votes, kept_pairs = _capped(votes, *caps, seed), _capped(pairs, *caps, seed)
+    kept_corrections = _capped(corrections, *caps, seed)
     counts = {
         "votes_found": len(found.votes),
         "votes_without_text": len(found.votes) - len(votes),
@@ -304,9 +313,12 @@ def select(
     )
 
 
-def _capped(rows: Sequence[Judged], at_least: int, seed: int) -> list[Judged]:
-    """Keep at most the cap of every rater's rows, whole acts at a time, chosen by a seeded hash; order is kept."""
-    allowed = allowed_rows(Counter(row.rater_id for row in rows), at_least)
+def _capped(rows: Sequence[Judged], at_least: int, of_staff: int, seed: int) -> list[Judged]:
+    """Keep at most the cap of every rater's rows, whole acts at a time, chosen by a seeded hash; order is kept. Staff
+    has a cap of its own, and what it brings neither widens the others' nor makes one of them a flood."""
+    brought = Counter(row.rater_id for row in rows)
+    allowed = allowed_rows({rater: rows for rater, rows in brought.items() if not is_staff(rater)}, at_least)
+    allowed |= {rater: of_staff for rater in brought if is_staff(rater)}
     acts: dict[tuple[str, int], int] = Counter((row.rater_id, row.feedback_id) for row in rows)
     used: Counter[str] = Counter()
     kept: set[tuple[str, int]] = set()

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class RoundSettings(BaseModel):
@@ -26,6 +26,9 @@ class RoundSettings(BaseModel):
     """Different prompts that those comparisons must cover."""
     min_pair_agreement: float = Field(default=0.65, ge=0, le=1)
     """How often two raters of one comparison must agree for DPO and a reward model, where that is known."""
+    max_not_knowing: float = Field(default=0.5, gt=0, lt=1)
+    """Share of the reasons against replies that say "wrong", or of the verdicts that call both replies bad, above which
+    readiness says that the model does not know rather than chooses badly."""
     min_agreement_bound: float = Field(default=0.5, ge=0, le=1)
     """No round runs while the lower bound of that agreement lies below this: people cannot tell, so nothing can."""
     min_reward_pairs: int = Field(default=2000, ge=2)
@@ -41,6 +44,10 @@ class RoundSettings(BaseModel):
     max_votes_per_rater: int = Field(default=10, ge=1)
     """A rater's votes beyond this many, or beyond 5 % of the selection, whichever is more, are left out. One who gives
     over ten times the median and ten times this many brings at most 1 % of what the others bring."""
+    max_labels_per_annotator: int = Field(default=200, ge=1)
+    """The same for people who annotate or review on the dashboard, whose work is to judge much; what they do counts as
+    theirs by their account, so no other rater can claim it. Beyond it their acts are left out, in a small selection and
+    in a large one."""
     held_out_raters: float = Field(default=0.15, gt=0, lt=0.5)
     """Share of the raters whose feedback is never trained on, but judged with."""
     held_out_prompts: float = Field(default=0.15, gt=0, lt=0.5)
@@ -95,14 +102,21 @@ class CanarySettings(BaseModel):
 
 
 class LoraSettings(BaseModel):
-    """[lora]: the adapter's shape."""
+    """[lora]: the shape of a fresh adapter. A round that continues from live's adapter keeps that one's, whatever
+    stands here; `training.start_from = "base"` begins a new one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    kind: Literal["lora", "rslora", "dora"] = "lora"
+    """rslora scales by alpha / √rank, so that high ranks still learn. dora also trains the length of each row of the
+    adapted weights: more like training all of them, a slower step, and not for vLLM, which does not serve it."""
+    four_bit_base: bool = False
+    """QLoRA: hold the frozen base weights of a training in 4 bits (NF4, bitsandbytes, the extra thumbwise[qlora]): a
+    quarter of the memory, a slower step. On CUDA alone. What is served is merged into the whole weights."""
     rank: int = Field(default=8, ge=1, le=512)
     """Rank of the adapter's matrices: more learns more and forgets more."""
     alpha: float = Field(default=16.0, gt=0)
-    """The adapter is added scaled by alpha / rank."""
+    """The adapter is added scaled by alpha / rank (rslora: alpha / √rank)."""
     upper_layers: float = Field(default=0.5, gt=0, le=1)
     """Share of the layers, counted from the top, that are adapted: half halves the backward pass."""
     target_modules: tuple[str, ...] = ("q_proj", "v_proj", "o_proj", "down_proj")
@@ -135,7 +149,10 @@ class TrainingSettings(BaseModel):
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the selection."""
     batch_size: int = Field(default=4, ge=2)
-    """Rows of one optimiser step."""
+    """Rows of one optimiser step, of all processes together."""
+    rows_at_once: int = Field(default=0, ge=0)
+    """Rows (of PPO and GRPO: replies; of a reward model: comparisons) that a process computes at once; their gradients
+    add up to those of the whole step. Fewer need less memory and more time, and learn the same. 0: all of its rows."""
     anchor: float = Field(default=0.005, ge=0)
     """Weight of the pull back to what the reference said, for every row alike; at 0 noise in the votes carries the
     policy away. A vote pulls with beta / 4 at first."""
@@ -164,12 +181,53 @@ class TrainingSettings(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the frozen base weights; the adapter is always float32. auto: bfloat16 where the device has it natively, which
     halves the time of a step and learnt as much here."""
+    activation_cache_mib: int = Field(default=512, ge=0)
+    """Memory for what the layers below every adapter compute, kept for each row from one pass over it to the next (a
+    row of a hundred tokens of the bundled model takes 0.1). What does not fit is computed each time."""
     threads: int = Field(default=0, ge=0)
-    """Torch threads of the training process. 0: cores − 1, at least 1."""
+    """Torch threads of the training process, or of all of them on one host. 0: cores − 1, at least 1."""
     niceness: int = Field(default=15, ge=0, le=19)
     """Scheduling priority of the training process; 19 yields to everything else."""
     seed: int = 0
     """Seed of shuffling, dropout and the gate's drawing."""
+    launcher: Literal["here", "torchrun", "ray"] = "here"
+    """How a round's training runs: in one process, in several started by torchrun (GPUs of this host, or `hosts`), or
+    in several on a Ray cluster (the extra thumbwise[ray]). The losses are those of one process."""
+    processes: int = Field(default=1, ge=1)
+    """Processes that train together, one a GPU; each computes its share of every step's rows."""
+    hosts: int = Field(default=1, ge=1)
+    """torchrun: hosts that they are spread over evenly. All reach this host's data directory at the same path; the
+    others run `torchrun … -m trainer.worker join` (docs/training.md)."""
+    master_address: str = "127.0.0.1"
+    """torchrun over several hosts: this host's address, as the others reach it. Torch asks no password there: use it
+    within a network of your own."""
+    master_port: int = Field(default=29500, ge=1, le=65535)
+    """The port that belongs to it."""
+    ray_address: str = ""
+    """ray: the cluster, like "auto" or "ray://10.0.0.5:10001". Empty: one is started on this host for each training."""
+
+    @property
+    def processes_here(self) -> int:
+        """Training processes on one host."""
+        return self.processes // self.hosts
+
+    @model_validator(mode="after")
+    def _launchable(self) -> "TrainingSettings":
+        if self.launcher == "here" and self.processes > 1:
+            raise ValueError(
+                f'training.processes is {self.processes} and training.launcher "here", which is one process; set the '
+                'launcher to "torchrun" or "ray"'
+            )
+        if self.hosts > 1 and self.launcher != "torchrun":
+            raise ValueError(
+                f'training.hosts is {self.hosts} and training.launcher "{self.launcher}"; wanted: "torchrun" (a Ray '
+                "cluster knows its own hosts)"
+            )
+        if self.processes % self.hosts:
+            raise ValueError(
+                f"training.processes is {self.processes}; wanted: a multiple of training.hosts = {self.hosts}"
+            )
+        return self
 
 
 class GateSettings(BaseModel):

@@ -6,6 +6,8 @@ from feedback_store import rounds, versions
 from feedback_store.connection import Connection
 from feedback_store.errors import Conflict
 from feedback_store.records import Round
+from trainer.asking import ask_people
+from trainer.evidence import last_reward_report
 from trainer.job import Job
 from trainer.selection import Selection
 
@@ -30,6 +32,23 @@ def freeze(
         selection=counts,
         settings=held.settings | settings,
     )
+
+
+def note_reward_model(connection: Connection, held: Round, report: dict[str, Any]) -> Round:
+    """Keep in the round's row how its reward model stands to its bar, and ask people for what it lacks, in one
+    transaction. A resumed round says its report again, and asks nobody twice."""
+    asked = held.selection.get("reward_model", {}).get("label_request")
+    if asked is None and report["ask"]:
+        asked = ask_people(
+            connection,
+            report["ask"],
+            method=held.method or "reward",
+            requested_by=f"round {held.round_id}",
+            instead_of=(last_reward_report(connection) or {}).get("label_request"),
+        )
+    noted = report if asked is None else report | {"label_request": asked}
+    selection = held.selection | {"reward_model": noted}
+    return rounds.advance(connection, held.round_id, held.fence, held.state, selection=selection)
 
 
 def add_version(connection: Connection, held: Round, job: Job, found: dict[str, Any]) -> int:

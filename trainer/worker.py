@@ -1,11 +1,17 @@
 """The process that trains one round: `python -m trainer.worker FOLDER`.
 
 It reads the folder, trains, seals the adapter, runs the gate, and says so line by line on standard output (events.py).
-It opens no database and no socket. It ends when its standard input closes, so that it cannot outlive its supervisor.
+It opens no database. It ends when its standard input closes, so that it cannot outlive its supervisor.
 It goes on from what a former process left: a folder with `gate.json` was judged already, one with `sealed.json` was
 trained already and only the gate is run. One process works in a folder at a time (round_folder.py).
 
-Exit status: 0 when the round came to its end or was cancelled, 1 when it failed.
+Where `training.launcher` is torchrun, as many of these processes as the settings say train together (group.py). One of
+them, the lead, is the one described here; the others compute their share of the training and end before the gate. On
+another host they are started as `torchrun … -m trainer.worker join` and learn from the lead which folder it is. Where
+it is ray, this process asks a cluster to train (ray_train.py) and does the rest.
+
+Exit status: 0 when the round came to its end or was cancelled, 1 when it failed, 75 when another process of the
+training is gone: then nothing is said, and the round may be taken up again.
 """
 
 import contextlib
@@ -16,6 +22,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -23,9 +30,9 @@ from trainer.events import Emit, EventWriter
 from trainer.failpoints import reach
 from trainer.failures import in_words
 from trainer.job import (
-    CANCEL_FILE,
     GATE_FILE,
     HELD_OUT_FILE,
+    JOB_FILE,
     ROLLOUTS_FILE,
     SEALED_FILE,
     TRAIN_FILE,
@@ -45,6 +52,9 @@ if TYPE_CHECKING:
     from trainer.drawing import Draw
     from trainer.policies import Policies
 
+JOIN = "join"
+"""In place of the folder, on hosts that help: the lead says which folder it is."""
+PEER_LOST = os.EX_TEMPFAIL
 _SIGN_OF_LIFE_S = 10.0
 """How often drawing many replies says that it goes on: a silent process is taken for a hung one."""
 
@@ -54,12 +64,34 @@ def main() -> int:
     if len(sys.argv) != 2:
         print("usage: python -m trainer.worker FOLDER", file=sys.stderr)
         return 2
-    folder = Path(sys.argv[1])
     emit = EventWriter(_own_stdout())
-    threading.Thread(target=_end_with_supervisor, name="supervisor-watch", daemon=True).start()
-    job = read_job(folder)
-    yield_to_others(job.training.niceness)
-    return run_round(folder, job, emit)
+    if sys.argv[1] != JOIN:
+        threading.Thread(target=_end_with_supervisor, name="supervisor-watch", daemon=True).start()
+    if not os.environ.get("TORCHELASTIC_RUN_ID"):
+        folder = Path(sys.argv[1])
+        job = read_job(folder)
+        yield_to_others(job.training.niceness)
+        return run_round(folder, job, emit)
+    return _run_as_one_of_several(sys.argv[1], emit)
+
+
+def _run_as_one_of_several(argument: str, emit: Emit) -> int:
+    """Join the others that torchrun has started, and do what the lead does, or the share of one that is not."""
+    from trainer import group
+
+    try:
+        group.take_own_gpu()
+        group.join()
+        folder = Path(group.lead_says(argument))
+        job = read_job(folder)
+        yield_to_others(job.training.niceness)
+        return run_round(folder, job, emit) if group.is_lead() else help_round(folder, job)
+    except group.PeerLost as lost:
+        print(lost, file=sys.stderr)
+        return PEER_LOST
+    finally:
+        with contextlib.suppress(RuntimeError):
+            group.leave()
 
 
 def yield_to_others(niceness: int) -> None:
@@ -76,6 +108,7 @@ def yield_to_others(niceness: int) -> None:
 
 def run_round(folder: Path, job: Job, emit: Emit) -> int:
     """Train, seal and gate; every failure becomes one `failed` event with its reason."""
+    from trainer.group import PeerLost
     from trainer.methods.common import BelowBar, Cancelled
 
     try:
@@ -87,6 +120,9 @@ def run_round(folder: Path, job: Job, emit: Emit) -> int:
     except BelowBar as refusal:
         emit("refused", reason=str(refusal))
         return 0
+    except PeerLost as lost:
+        print(lost, file=sys.stderr)
+        return PEER_LOST
     except Exception as error:
         traceback.print_exc()
         emit("failed", reason=in_words(error))
@@ -94,51 +130,98 @@ def run_round(folder: Path, job: Job, emit: Emit) -> int:
     return 0
 
 
-def _run(folder: Path, job: Job, emit: Emit) -> None:
+def help_round(folder: Path, job: Job) -> int:
+    """Do this process's share of a training; what is to be said of it, the lead says."""
+    from trainer.group import PeerLost
+    from trainer.methods.common import BelowBar, Cancelled
+
+    try:
+        train(folder, job, lambda event, **values: None)
+    except (Cancelled, BelowBar):
+        return 0
+    except PeerLost as lost:
+        print(lost, file=sys.stderr)
+        return PEER_LOST
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def train(folder: Path, job: Job, emit: Emit) -> "Policies | None":
+    """Train as the one process, or as one of a group: the lead, which seals what came out, or another. Return the
+    policies; None for a round that was trained before, or that comes to no policy. Raises what the methods raise."""
     import torch
 
+    from serving.engine.base_model import fingerprint
+    from trainer import group
     from trainer.drawing import engine_draw
-    from trainer.gate import run_gate
-    from trainer.methods.common import Cancelled
+    from trainer.methods.steps import stop_when_cancelled
     from trainer.policies import Policies
 
+    if group.lead_says((folder / SEALED_FILE).exists()):
+        return None
     if job.training.threads:
-        torch.set_num_threads(job.training.threads)
+        torch.set_num_threads(max(1, job.training.threads // job.training.processes_here))
+    group.require_alike("the round's rows and settings", (folder / JOB_FILE).read_bytes())
+    rows, held_out = read_rows(folder, TRAIN_FILE), read_rows(folder, HELD_OUT_FILE)
+    emit("state", state="training", detail={"rows": len(rows), "method": job.method, "doing": "loading"})
+    policies = Policies.open(job)
+    group.connect(policies.model.device.type)
+    group.require_alike("the base models", fingerprint(Path(job.base_model_dir)).encode())
 
-    def stop_when_cancelled() -> None:
-        if (folder / CANCEL_FILE).exists():
-            raise Cancelled
+    def look() -> None:
+        if group.count() == 1:  # in a group all stop at a step: one that stopped here would leave the others waiting
+            stop_when_cancelled(folder)
+
+    draw = engine_draw(job, _each(look, _sign_of_life(emit, "training")))
+    metrics = train_candidate(policies, rows, held_out, job, folder, emit, draw)
+    if job.method == "reward":  # it is judged already, and serves nobody
+        emit("done", metrics=metrics)
+        return None
+    if group.is_lead():
+        sealed = {"adapter_sha256": seal(policies, job, folder), "metrics": metrics}
+        write_whole(folder / SEALED_FILE, json.dumps(sealed))
+    group.leave()  # what comes now, the lead does alone
+    return policies
+
+
+def _run(folder: Path, job: Job, emit: Emit) -> None:
+    from trainer.drawing import engine_draw
+    from trainer.gate import run_gate
+    from trainer.methods.steps import stop_when_cancelled
+    from trainer.policies import Policies
 
     sealed_file, gate_file = folder / SEALED_FILE, folder / GATE_FILE
-    train, held_out = read_rows(folder, TRAIN_FILE), read_rows(folder, HELD_OUT_FILE)
-    if sealed_file.exists():
-        sealed = json.loads(sealed_file.read_text(encoding="utf-8"))
-        emit("state", state="gating", detail={"doing": "resuming"})
-        policies = None if gate_file.exists() else Policies.open(job, candidate_sha256=sealed["adapter_sha256"])
+    resumed = sealed_file.exists()
+    if job.training.launcher == "ray" and not resumed:
+        from trainer.ray_train import train_on_ray
+
+        train_on_ray(folder, job, emit)
+        policies = None
     else:
-        emit("state", state="training", detail={"rows": len(train), "method": job.method, "doing": "loading"})
-        policies = Policies.open(job)
-        draw = engine_draw(job, _each(stop_when_cancelled, _sign_of_life(emit, "training")))
-        metrics = train_candidate(policies, train, held_out, job, folder, emit, draw)
-        if job.method == "reward":  # it is judged already, and serves nobody
-            emit("done", metrics=metrics)
-            return
-        sealed = {"adapter_sha256": seal(policies, job, folder), "metrics": metrics}
-        write_whole(sealed_file, json.dumps(sealed))
+        policies = train(folder, job, emit)
+    if job.method == "reward":
+        return
+    sealed = json.loads(sealed_file.read_text(encoding="utf-8"))
+    if resumed:
+        emit("state", state="gating", detail={"doing": "resuming"})
+    if policies is None and not gate_file.exists():
+        policies = Policies.open(job, candidate_sha256=sealed["adapter_sha256"])
     emit("sealed", adapter_sha256=sealed["adapter_sha256"], metrics=sealed["metrics"])
     reach("gate")
-    stop_when_cancelled()
-    if policies is None:
+    stop_when_cancelled(folder)
+    if gate_file.exists() or policies is None:
         report = json.loads(gate_file.read_text(encoding="utf-8"))
     else:
         report = run_gate(
             policies,
             job,
             sealed["adapter_sha256"],
-            train=_judgements(train),
-            held_out=_judgements(held_out),
+            train=_judgements(read_rows(folder, TRAIN_FILE)),
+            held_out=_judgements(read_rows(folder, HELD_OUT_FILE)),
             prompts=read_prompts(folder),
-            draw=engine_draw(job, _each(stop_when_cancelled, _sign_of_life(emit, "gating"))),
+            draw=engine_draw(job, _each(partial(stop_when_cancelled, folder), _sign_of_life(emit, "gating"))),
             emit=emit,
             metrics=sealed["metrics"],
         )

@@ -16,6 +16,7 @@ class ThumbwiseBot(commands.AutoShardedBot):
     def __init__(self, settings: DiscordSettings, cogs: Any) -> None:
         """Prepare. `cogs` is awaited with this bot once Discord has told who it is, and adds what it consists of."""
         discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False  # it never speaks
+        shards: dict[str, Any] = {"shard_ids": list(settings.shard_ids)} if settings.shard_ids else {}
         super().__init__(
             command_prefix=commands.when_mentioned,
             help_command=None,
@@ -25,7 +26,7 @@ class ThumbwiseBot(commands.AutoShardedBot):
             member_cache_flags=discord.MemberCacheFlags.none(),
             chunk_guilds_at_startup=False,
             shard_count=settings.shard_count,
-            **({"shard_ids": list(settings.shard_ids)} if settings.shard_ids else {}),
+            **shards,
         )
         self._cogs = cogs
         self._begun = False
@@ -56,7 +57,7 @@ class ThumbwiseBot(commands.AutoShardedBot):
         """Leave messages to the cog: "@bot hello" is no command named hello."""
 
 
-def options_of(settings: DiscordSettings, *, trains_on_text: bool) -> Options:
+def options_of(settings: DiscordSettings) -> Options:
     """Return the plug-in's options."""
     return Options(
         compare_share=settings.compare_share,
@@ -64,5 +65,4 @@ def options_of(settings: DiscordSettings, *, trains_on_text: bool) -> Options:
         servers=settings.servers,
         edit_every_s=settings.edit_every_s,
         most_edits=settings.most_edits,
-        trains_on_text=trains_on_text,
     )

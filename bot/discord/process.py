@@ -46,7 +46,6 @@ class DiscordBot:
     settings: DiscordSettings
     token: str = field(repr=False)
     admin_token: str | None = field(default=None, repr=False)
-    trains_on_text: bool = False
 
 
 def run(bot: DiscordBot) -> None:
@@ -91,8 +90,7 @@ async def built(bot: DiscordBot) -> AsyncIterator[ThumbwiseBot]:
         tasks: list[asyncio.Task[Any]] = []
 
         async def cogs(running: ThumbwiseBot) -> None:
-            options = options_of(bot.settings, trains_on_text=bot.trains_on_text)
-            rating = DiscordRating(running, client, options=options, book=FileBook(file))
+            rating = DiscordRating(running, client, options=options_of(bot.settings), book=FileBook(file))
             await running.add_cog(rating)
             speaking = OperatorLanguages(file, rating.parts.marks.person, bot.settings.notice_language)
             if bot.settings.admin_ids:

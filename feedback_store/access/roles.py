@@ -9,8 +9,8 @@ ROLES: tuple[Role, ...] = get_args(Role)
 Scope = Literal["read", "rounds", "versions", "export", "import", "people"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 """read: every GET route of the admin's but the export · rounds: start and cancel · versions: promote, roll back,
-canary, votes on pairs, veto · export · import · people: histories, consent, export and erasure of people by their name
-on a platform, and quarantine."""
+canary, votes on pairs, veto · export · import: feedback, and candidates to be ranked · people: histories, consent,
+export and erasure of people by their name on a platform, and quarantine."""
 
 
 def reaches(role: Role, wanted: Role) -> bool:

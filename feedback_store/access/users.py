@@ -14,7 +14,7 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, select, upd
 
 from feedback_store.access.roles import ROLES, Role
 from feedback_store.errors import Conflict, NotFound, Refused
-from feedback_store.schema import identities, now, sessions, users
+from feedback_store.schema import now, sessions, users
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,39}")
 INVITATION_HOURS = 72
@@ -85,7 +85,7 @@ def set_up_admin(connection: Connection, name: str, password_hash: str) -> User:
     if present is None:
         return add_user(connection, name, "admin", password_hash=password_hash)
     _change(connection, present, role="admin", disabled=False, password_hash=password_hash, invitation_sha256=None)
-    _end_sessions(connection, present.user_id)
+    end_sessions_of(connection, present.user_id)
     return get_user(connection, present.user_id)
 
 
@@ -106,18 +106,20 @@ def invited(connection: Connection, token: str, *, at: datetime | None = None) -
     return _user(row)
 
 
-def accept_invitation(connection: Connection, token: str, password_hash: str) -> User:
-    """Set the password of who holds the token, and end their sessions elsewhere. Raises NotFound."""
+def accept_invitation(connection: Connection, token: str, password_hash: str | None) -> User:
+    """Set the password of who holds the token, and end their sessions elsewhere; None: they sign in another way from
+    now on, and a password that they had stays. Raises NotFound."""
     present = invited(connection, token)
-    _change(connection, present, password_hash=password_hash, invitation_sha256=None, invitation_until=None)
-    _end_sessions(connection, present.user_id)
+    kept = present.password_hash if password_hash is None else password_hash
+    _change(connection, present, password_hash=kept, invitation_sha256=None, invitation_until=None)
+    end_sessions_of(connection, present.user_id)
     return get_user(connection, present.user_id)
 
 
 def set_password(connection: Connection, user_id: int, password_hash: str) -> None:
     """Change a person's own password, and end their sessions."""
     _change(connection, get_user(connection, user_id), password_hash=password_hash)
-    _end_sessions(connection, user_id)
+    end_sessions_of(connection, user_id)
 
 
 def change_user(connection: Connection, user_id: int, *, role: Role, disabled: bool, expected_revision: int) -> User:
@@ -133,26 +135,8 @@ def change_user(connection: Connection, user_id: int, *, role: Role, disabled: b
     if not is_set_up(connection):
         raise Conflict("no admin would be left; make somebody else an admin first")
     if disabled:
-        _end_sessions(connection, user_id)
+        end_sessions_of(connection, user_id)
     return get_user(connection, user_id)
-
-
-def by_identity(connection: Connection, provider: str, subject: str) -> User | None:
-    """Return who signs in as `subject` at `provider`."""
-    query = select(users).join(identities, identities.c.user_id == users.c.user_id)
-    query = query.where(identities.c.provider == provider, identities.c.subject == subject)
-    row = connection.execute(query).mappings().one_or_none()
-    return None if row is None else _user(row)
-
-
-def add_identity(connection: Connection, user_id: int, provider: str, subject: str) -> None:
-    """Let `subject` of `provider` sign in as this person. Raises Conflict when they are somebody else already."""
-    present = by_identity(connection, provider, subject)
-    if present is not None and present.user_id != user_id:
-        raise Conflict(f"this {provider} account belongs to {present.name} already")
-    if present is None:
-        values = {"provider": provider, "subject": subject, "user_id": user_id, "created_at": now()}
-        connection.execute(insert(identities), values)
 
 
 def count_users(connection: Connection) -> int:
@@ -166,8 +150,10 @@ def _change(connection: Connection, present: User, **values: object) -> None:
         raise Conflict(f"{present.name} was changed at the same moment: look again")
 
 
-def _end_sessions(connection: Connection, user_id: int) -> None:
-    connection.execute(delete(sessions).where(sessions.c.user_id == user_id))
+def end_sessions_of(connection: Connection, user_id: int, *, but_of: str | None = None) -> None:
+    """Sign a person out everywhere, but where the session's form token is `but_of`."""
+    ended = delete(sessions).where(sessions.c.user_id == user_id)
+    connection.execute(ended if but_of is None else ended.where(sessions.c.csrf_token != but_of))
 
 
 def _check_role(role: str) -> None:

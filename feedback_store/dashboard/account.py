@@ -1,8 +1,8 @@
-"""One's own account: who one is, what one may do, and a new password."""
+"""One's own account: who one is, what one may do, a new password, and accounts elsewhere that sign one in."""
 
 from starlette.responses import Response
 
-from feedback_store.access import passwords, users
+from feedback_store.access import accounts, passwords, users
 from feedback_store.dashboard.forms import Form
 from feedback_store.dashboard.routes import Routes
 from feedback_store.dashboard.sign_in import in_words
@@ -24,7 +24,7 @@ class PasswordForm(Form):
 @routes.on("GET /dashboard/account")
 async def show_account(visit: Visit) -> Response:
     """Show who is signed in."""
-    return visit.render("account.html", problem="")
+    return await _page(visit)
 
 
 @routes.on("POST /dashboard/account/password")
@@ -33,14 +33,19 @@ async def change_password(visit: Visit) -> Response:
     form = await visit.form(PasswordForm)
     key = ("password", visit.user.name)
     if visit.parts.attempts.wait_s({key: visit.parts.access.sign_in_failures}):
-        return visit.render("account.html", 429, problem=visit.say("Too many attempts. Please try again later."))
+        return await _page(visit, 429, visit.say("Too many attempts. Please try again later."))
     if not await passwords.is_password(form.present, visit.user.password_hash):
         visit.parts.attempts.failed(key)
-        return visit.render("account.html", 403, problem=visit.say("The present password is not right."))
+        return await _page(visit, 403, visit.say("The present password is not right."))
     try:
         hashed = await passwords.hash_password(form.password, visit.user.name)
     except Refused as refused:
-        return visit.render("account.html", 400, problem=in_words(visit, refused))
+        return await _page(visit, 400, in_words(visit, refused))
     act = visit.act("user.password", f"user {visit.user.name}")
     await visit.write(act, users.set_password, visit.user.user_id, hashed)
     return visit.go("/dashboard/sign-in", done=CHANGED)
+
+
+async def _page(visit: Visit, status: int = 200, problem: str = "") -> Response:
+    linked = await visit.read(accounts.accounts_of, visit.user.user_id)
+    return visit.render("account.html", status, problem=problem, linked=linked, providers=visit.parts.providers)

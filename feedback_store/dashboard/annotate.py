@@ -176,7 +176,7 @@ async def make_gold(visit: Visit) -> Response:
 async def fill_queue(visit: Visit) -> Response:
     """Look for comparisons that fit a queue."""
     form = await visit.form(FillForm)
-    await take_up_news(visit.parts.store)  # what is disputed, the inbox knows
+    await take_up_news(visit)  # what is disputed, the inbox knows
     act = visit.act("queue.fill", f"queue {form.queue}", details={"count": form.count})
     added = await visit.write(act, queues.fill, form.queue, form.count, created_by=visit.actor)
     return visit.go("/dashboard/annotate", done=FILLED if added else NOTHING_FITS)

@@ -39,7 +39,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A drawn chart. `grid` and `marks` are places with their labels; `points` is what a cursor can read (JSON)."""
+    """A drawn chart. `grid` and `marks` are places with their labels; `points` is what a cursor can read (JSON);
+    `threshold`: the height of a dashed line."""
 
     title: str
     latest: str
@@ -60,8 +61,10 @@ def line_chart(
     latest: str = "",
     floor: float | None = None,
     ceiling: float | None = None,
+    threshold: float | None = None,
 ) -> Chart | None:
-    """Draw series over a common x; None when there is no point. floor, ceiling: what the y axis must reach."""
+    """Draw series over a common x; None when there is no point. floor, ceiling: what the y axis must reach. threshold:
+    a dashed line across."""
     known = [(name, [point for point in points if math.isfinite(point.y)]) for name, points in series]
     everything = [point for _, points in known for point in points]
     if not everything:
@@ -96,6 +99,7 @@ def line_chart(
             for name, points in known
             for point in thinned(points, MOST_ROWS)
         ),
+        threshold=None if threshold is None or not low <= threshold <= high else round(y_of(threshold), 1),
     )
 
 

@@ -4,13 +4,12 @@ Each row carries the revision that was seen, so the late one of two operators ge
 """
 
 import asyncio
-import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 from urllib.parse import parse_qsl, urlencode
-from weakref import WeakKeyDictionary
 
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from feedback_store import inbox_search, saved_views
@@ -18,9 +17,9 @@ from feedback_store.connection import Connection
 from feedback_store.dashboard.forms import Form, parse_form
 from feedback_store.dashboard.routes import Routes
 from feedback_store.dashboard.visit import Visit
-from feedback_store.errors import Conflict, Refused, StoreError
-from feedback_store.inbox import NEWS_AT_ONCE, Said, catch_up, has_news, news_waits
-from feedback_store.inbox_search import InboxCounts, InboxFilter, InboxPage, Order
+from feedback_store.errors import Conflict, Refused
+from feedback_store.inbox import Said, news_waits
+from feedback_store.inbox_search import InboxFilter, InboxPage, Order
 from feedback_store.pages.language import to_translate
 from feedback_store.records import FeedbackKind
 from feedback_store.review import (
@@ -36,12 +35,13 @@ from feedback_store.review import (
 )
 from feedback_store.saved_views import SavedView
 from feedback_store.schema import now
-from feedback_store.store import Store
 
 routes = Routes()
 YesNo = Literal["yes", "no"]
-NEWS_TIME_S = 0.1
-"""How long a visit waits for the inbox to take up what came since; the rest goes on behind it."""
+SMALL_NEWS, SMALL_NEWS_TIME_S = 100, 1.0
+"""So few lines are in within milliseconds: a visit waits for them, and shows what was said a moment ago."""
+NEWS_TIME_S = 0.05
+"""How long a visit waits for more than that; the page says how much is still to come."""
 UNDO_FOR = timedelta(minutes=30)
 SAVED = routes.notice("view-saved", to_translate("The view is saved."))
 DELETED = routes.notice("view-deleted", to_translate("The view is gone."))
@@ -127,7 +127,6 @@ class ViewForm(Form):
 @dataclass(frozen=True, slots=True)
 class _Found:
     page: InboxPage
-    counts: InboxCounts
     channels: list[str]
     versions: list[int]
     views: list[SavedView]
@@ -163,7 +162,7 @@ async def act_on_replies(visit: Visit) -> Response:
 
 async def _act_on_all(visit: Visit, form: ActForm, expected: int) -> Response:
     query = query_of(form.back)
-    await take_up_news(visit.parts.store)
+    await take_up_news(visit)
 
     def act_on_all(connection: Connection) -> None:
         found = inbox_search.matching(connection, query.wanted(), MOST_AT_ONCE + 1)
@@ -235,40 +234,31 @@ async def after_conflict(visit: Visit, conflict: ReviewConflict, back: str, repl
     return await _list(visit, query_of(back), conflict)
 
 
-async def take_up_news(store: Store) -> int:
+async def take_up_news(visit: Visit) -> int:
     """Let the inbox take up what came since, and return how many lines still wait: those are taken up meanwhile."""
-    if not await store.read_async(has_news):
+    waits = await visit.read(news_waits, SMALL_NEWS + 1)
+    if waits == 0:
         return 0
-    until = time.monotonic() + NEWS_TIME_S
-    while time.monotonic() < until:
-        if await store.write_async(catch_up) < NEWS_AT_ONCE:
-            return 0
-    if store not in _keeping or _keeping[store].done():
-        _keeping[store] = asyncio.create_task(_take_up_the_rest(store))
-    return await store.read_async(news_waits)
-
-
-_keeping: WeakKeyDictionary[Store, asyncio.Task[None]] = WeakKeyDictionary()
-
-
-async def _take_up_the_rest(store: Store) -> None:
-    try:
-        while await store.write_async(catch_up) == NEWS_AT_ONCE:
-            await asyncio.sleep(0.05)  # votes come first
-    except StoreError:
-        return  # the next visit tries again
+    patience_s = NEWS_TIME_S if waits > SMALL_NEWS else SMALL_NEWS_TIME_S
+    if await run_in_threadpool(visit.pages.inbox_keeper.refresh, patience_s):
+        return 0
+    return await visit.read(news_waits)
 
 
 async def _list(visit: Visit, query: InboxQuery, conflict: ReviewConflict | None = None) -> Response:
     wanted = query.wanted()
-    waiting = await take_up_news(visit.parts.store)
-    found = await visit.read(_read, wanted, query, visit.actor)
+    waiting = await take_up_news(visit)
+    # Two connections at once: each is a pass over the same rows, and the database has more than one core.
+    found, counts = await asyncio.gather(
+        visit.read(_read, wanted, query, visit.actor), visit.read(inbox_search.count, wanted)
+    )
     return visit.render(
         "inbox.html",
         200 if conflict is None else 409,
         query=query,
         back=urlencode(query.fields(after=query.after)),
         found=found,
+        counts=counts,
         asked=_asked(visit, query),
         conflict=conflict,
         waiting=waiting,
@@ -282,7 +272,6 @@ async def _list(visit: Visit, query: InboxQuery, conflict: ReviewConflict | None
 def _read(connection: Connection, wanted: InboxFilter, query: InboxQuery, actor: str) -> _Found:
     return _Found(
         inbox_search.search(connection, wanted, after=query.after, order=query.order),
-        inbox_search.count(connection, wanted),
         inbox_search.channels(connection),
         inbox_search.versions_with_feedback(connection),
         saved_views.list_views(connection, actor),

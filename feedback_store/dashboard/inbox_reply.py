@@ -94,7 +94,7 @@ async def show_story(
     visit: Visit, reply_id: str, query: InboxQuery, conflict: ReviewConflict | None = None
 ) -> Response:
     """Show everything about a reply; with `conflict`, who was first."""
-    await take_up_news(visit.parts.store)
+    await take_up_news(visit)
     found = await visit.read(_read, reply_id, query.wanted(), query.order, visit.actor)
     return visit.render(
         "inbox_reply.html",

@@ -12,6 +12,8 @@ from feedback_store.access.rules import role_of
 from feedback_store.dashboard import (
     account,
     annotate,
+    elsewhere,
+    erase,
     home,
     inbox,
     inbox_reply,
@@ -21,6 +23,7 @@ from feedback_store.dashboard import (
     people,
     rounds,
     settings,
+    side_by_sides,
     sign_in,
     versions,
 )
@@ -29,6 +32,7 @@ from feedback_store.dashboard.rendering import Pages
 from feedback_store.dashboard.routes import Entry, Handler, Routes
 from feedback_store.dashboard.visit import Forbidden, SignInNeeded, Visit, local_path
 from feedback_store.errors import Conflict, NotFound, Refused, StoreUnavailable
+from feedback_store.inbox_keeper import InboxKeeper
 from feedback_store.pages import mount_assets
 from feedback_store.pages.language import to_translate
 
@@ -36,7 +40,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 log = logging.getLogger(__name__)
 
 MODULES = (
-    home, sign_in, account, language, overview, inbox, inbox_reply, annotate, rounds, versions, people, settings,
+    home, sign_in, elsewhere, account, language, overview, inbox, inbox_reply, annotate, rounds, versions,
+    side_by_sides, people, erase, settings,
 )  # fmt: skip
 """Every module with pages: each has a `routes`."""
 
@@ -53,7 +58,8 @@ ENTRIES = (
 
 
 def mount_dashboard(app: FastAPI, parts: DashboardParts) -> None:
-    """Serve the dashboard. Call it once, after the API's routes are there.
+    """Serve the dashboard, and keep its inbox up for as long as the store is open. Call it once, after the API's routes
+    are there.
 
     Raises LookupError for a route that rules.py does not know.
     """
@@ -64,7 +70,9 @@ def mount_dashboard(app: FastAPI, parts: DashboardParts) -> None:
         together.topics |= module.routes.topics
         together.notices |= module.routes.notices
     together.handlers |= live.routes_of(together.topics).handlers
-    pages = Pages(assets, ENTRIES, frozenset(together.handlers), together.notices)
+    keeper = InboxKeeper(parts.store)
+    keeper.start()
+    pages = Pages(assets, ENTRIES, frozenset(together.handlers), together.notices, keeper)
     for route, handler in sorted(together.handlers.items(), key=lambda item: item[0].split(" ")[1]):
         # By path: "{" sorts after every letter, so a word is tried before a parameter at its place.
         method, path = route.split(" ")

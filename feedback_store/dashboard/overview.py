@@ -1,21 +1,22 @@
 """Overview: what is live, what people say, what deserves a look, and what is missing until the next round."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from feedback_store import health, versions
+from feedback_store import drift, health, versions
 from feedback_store.connection import Connection
 from feedback_store.dashboard import wording
 from feedback_store.dashboard.charts import Chart, Point, line_chart
 from feedback_store.dashboard.forms import Form
 from feedback_store.dashboard.routes import Routes
 from feedback_store.dashboard.visit import Visit
+from feedback_store.drift import Drift
 from feedback_store.health import Alert, Bucket
 from feedback_store.pages.language import to_translate
 from feedback_store.records import Canary, PolicyVersion
@@ -27,6 +28,10 @@ ALERTS: Mapping[str, str] = {
     "thumbs_fell": to_translate("Fewer thumbs are up: %(now)s in the last day, %(before)s before."),
     "slower": to_translate("Replies are slow: 5 %% of the last day's took longer than %(now)s, before %(before)s."),
     "length_moved": to_translate("Replies have another length: %(now)s tokens in the last day, %(before)s before."),
+    "refusals_rose": to_translate("More replies decline: %(now)s in the last day, %(before)s before."),
+    "surer": to_translate(
+        "The policy is surer of its words: %(now)s nats a token in the last day, %(before)s before. Is it repetitive?"
+    ),
     "round_failed": to_translate("Round %(round)s failed."),
     "round_waits": to_translate("Round %(round)s waits: no trainer takes it up. Is `thumbwise train` running?"),
     "behind": to_translate("This server still serves version %(serving)s; version %(live)s is live. Its log says why."),
@@ -59,14 +64,16 @@ def pulse(connection: Connection, which: str) -> str:
 async def overview(visit: Visit) -> Response:
     """Show the loop at a glance."""
     days = int(visit.query(Span).days)
-    memory = visit.pages.memory
-    state, buckets, alerts, readiness, serving = await asyncio.gather(
+    old = visit.pages.memory.is_behind(("activity", days), ("drift", days), "alerts", "readiness")
+    state, buckets, drifted, alerts, readiness, serving = await asyncio.gather(
         visit.read(read_state),
-        memory.get(("activity", days), lambda: visit.read(read_activity, days)),
-        memory.get("alerts", lambda: visit.read(read_alerts)),
-        memory.get("readiness", lambda: run_in_threadpool(visit.parts.readiness)),
+        visit.soon(("activity", days), lambda: visit.read(read_activity, days)),
+        visit.soon(("drift", days), lambda: visit.read(read_drift, days)),
+        visit.soon("alerts", lambda: visit.read(read_alerts)),
+        visit.soon("readiness", lambda: run_in_threadpool(visit.parts.readiness)),
         run_in_threadpool(visit.parts.serving),
     )
+    counting, alerts = buckets is None or drifted is None, alerts or []
     behind = state.live is not None and serving.get("version") not in (None, state.live.version)
     if behind and state.live is not None:
         alerts = [*alerts, Alert("behind", {"serving": serving["version"], "live": state.live.version})]
@@ -74,12 +81,14 @@ async def overview(visit: Visit) -> Response:
         "overview.html",
         days=days,
         state=state,
-        figures=figures_of(buckets),
-        charts=charts_of(visit, buckets),
+        counting=counting,
+        figures=figures_of(buckets or ()),
+        charts=[*charts_of(visit, buckets or ()), *drift_charts(visit, drifted or ())],
         alerts=[(alert, in_words(visit, alert)) for alert in alerts],
         readiness=readiness,
         serving=serving,
-        pulse=await visit.read(health.state_pulse),
+        # Without a pulse the page takes the first event for news, and looks again.
+        pulse="" if old else await visit.read(health.state_pulse),
     )
 
 
@@ -94,13 +103,23 @@ def read_activity(connection: Connection, days: int) -> list[Bucket]:
     return health.activity(connection, _back(until, days), until, "hour" if days == 1 else "day")
 
 
+def read_drift(connection: Connection, days: int) -> list[Drift]:
+    """The same span: refusals, how sure it is of its words, how far it went."""
+    until = now()
+    return drift.drift(connection, _back(until, days), until, "hour" if days == 1 else "day")
+
+
 def read_alerts(connection: Connection) -> list[Alert]:
     """What deserves a look now."""
     until = now()
     yesterday = until - timedelta(days=1)
     recent = health.activity(connection, yesterday, until, "hour")
     before = health.activity(connection, yesterday - MORE, yesterday, "day")
-    return health.alerts(connection, until, recent, before)
+    drifted = (
+        drift.drift(connection, yesterday, until, "hour"),
+        drift.drift(connection, yesterday - MORE, yesterday, "day"),
+    )
+    return [*health.alerts(connection, until, recent, before), *drift.alerts(*drifted)]
 
 
 def _back(until: datetime, days: int) -> datetime:
@@ -178,17 +197,60 @@ def charts_of(visit: Visit, buckets: Sequence[Bucket]) -> list[Chart]:
     return [chart for chart in drawn if chart is not None] if any(bucket.replies for bucket in buckets) else []
 
 
+def drift_charts(visit: Visit, buckets: Sequence[Drift]) -> list[Chart]:
+    """Drift as curves; a chart without a point is left out."""
+    hours = len(buckets) > 1 and (buckets[1].begins - buckets[0].begins) < timedelta(days=1)
+
+    def points(value_of: Callable[[Drift], float | None]) -> list[Point]:
+        return [
+            Point(each.begins.timestamp(), value, each.begins.strftime("%H:%M" if hours else "%m-%d"))
+            for each in buckets
+            if (value := value_of(each)) is not None
+        ]
+
+    def said(value: float) -> str:
+        return wording.number(value, visit.language)
+
+    def share(value: float) -> str:
+        return wording.share(value, visit.language, 1)
+
+    refusals = [
+        replace(point, low=bounds[0], high=bounds[1])
+        for point, bounds in zip(
+            points(lambda each: each.refusal_rate),
+            [each.refusal_interval for each in buckets if each.refusal_interval is not None],
+            strict=True,
+        )
+    ]
+    drawn = [
+        line_chart(visit.say("Replies that decline, with 95 % interval"), [("", refusals)], share, floor=0),
+        line_chart(
+            visit.say("Surprise at its own words, nats a token"),
+            [("", points(lambda each: each.surprise_nats))],
+            said,
+            floor=0,
+        ),
+        line_chart(
+            visit.say("Divergence from the base model, nats a reply"),
+            [("", points(lambda each: each.kl_base_nats))],
+            said,
+            floor=0,
+        ),
+    ]
+    return [chart for chart in drawn if chart is not None]
+
+
 def in_words(visit: Visit, alert: Alert) -> str:
     """An alert as a sentence."""
     values = dict(alert.values)
-    if alert.name == "thumbs_fell":
+    if alert.name in ("thumbs_fell", "refusals_rose"):
         values = {name: wording.share(value, visit.language) for name, value in values.items()}
     elif alert.name == "slower":
         values = {
             name.removesuffix("_ms"): f"{wording.number(value / 1000, visit.language)} s"
             for name, value in values.items()
         }
-    elif alert.name == "length_moved":
+    elif alert.name in ("length_moved", "surer"):
         values = {name: wording.number(value, visit.language) for name, value in values.items()}
     return visit.say(ALERTS[alert.name], **values)
 

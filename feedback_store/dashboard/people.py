@@ -53,13 +53,14 @@ class QuarantineForm(Form):
 async def list_people(visit: Visit) -> Response:
     """List raters, the busiest first."""
     wanted = visit.query(Filter)
-    everybody = await visit.pages.memory.get("people", lambda: visit.read(rater_activity.activities))
+    everybody = await visit.soon("people", lambda: visit.read(rater_activity.activities))
     cap = _cap(visit)
-    found = [one for one in everybody if _is_wanted(one, wanted.show, cap)]
+    found = [one for one in everybody or () if _is_wanted(one, wanted.show, cap)]
     start = (wanted.page - 1) * PAGE
     return visit.render(
         "people.html",
         people=found[start : start + PAGE],
+        counting=everybody is None,
         wanted=wanted,
         pages=max(1, -(-len(found) // PAGE)),
         counts=await visit.read(rater_activity.counts),
@@ -73,11 +74,12 @@ async def show_person(visit: Visit) -> Response:
     """Show one rater."""
     rater_id = visit.word("rater_id")
     rater = await visit.read(_rater, rater_id)
-    everybody = await visit.pages.memory.get("people", lambda: visit.read(rater_activity.activities))
+    everybody = await visit.soon("people", lambda: visit.read(rater_activity.activities))
     return visit.render(
         "person.html",
         rater=rater,
-        one=next((one for one in everybody if one.rater_id == rater_id), Activity(rater_id)),
+        one=next((one for one in everybody or () if one.rater_id == rater_id), Activity(rater_id)),
+        counting=everybody is None,
         acts=await visit.read(rater_activity.acts_of, rater_id, 40),
         held=await visit.read(quarantines.quarantines_of, rater_id),
         signal_words=QUARANTINE_SIGNALS,

@@ -14,6 +14,7 @@ from feedback_store.access.rules import role_of
 from feedback_store.dashboard import wording
 from feedback_store.dashboard.memory import Memory
 from feedback_store.dashboard.routes import Entry
+from feedback_store.inbox_keeper import InboxKeeper
 from feedback_store.pages import SECURITY_HEADERS
 from feedback_store.pages.language import LANGUAGES, NAMES, Language, catalogue
 
@@ -49,9 +50,14 @@ class Pages:
     headers = HEADERS
 
     def __init__(
-        self, assets: str, entries: tuple[Entry, ...], routes: frozenset[str], notices: Mapping[str, str]
+        self,
+        assets: str,
+        entries: tuple[Entry, ...],
+        routes: frozenset[str],
+        notices: Mapping[str, str],
+        inbox_keeper: InboxKeeper,
     ) -> None:
-        self.assets, self.notices = assets, notices
+        self.assets, self.notices, self.inbox_keeper = assets, notices, inbox_keeper
         self.memory = Memory()
         self.entries = tuple(entry for entry in entries if f"GET {entry.path}" in routes)
 

@@ -8,16 +8,18 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from feedback_store import replies, rounds
+from feedback_store import replies, rounds, side_by_sides
 from feedback_store.connection import Connection
 from feedback_store.dashboard import gates, wording
 from feedback_store.dashboard.charts import Chart, Point, line_chart
 from feedback_store.dashboard.forms import Form
 from feedback_store.dashboard.routes import Routes
+from feedback_store.dashboard.side_by_sides import Comparing, comparing
 from feedback_store.dashboard.visit import Visit
 from feedback_store.errors import Conflict, Refused
 from feedback_store.pages.language import to_translate
 from feedback_store.records import ROUND_ENDED, Reply, Round, RoundMetric
+from feedback_store.review import recent_acts
 from feedback_store.schema import now
 
 routes = Routes()
@@ -109,7 +111,7 @@ def round_pulse(connection: Connection, which: str) -> str:
 @routes.on("GET /dashboard/rounds")
 async def list_rounds(visit: Visit) -> Response:
     """List rounds, and say what the next one needs."""
-    readiness = await visit.pages.memory.get("readiness", lambda: run_in_threadpool(visit.parts.readiness))
+    readiness = await visit.soon("readiness", lambda: run_in_threadpool(visit.parts.readiness))
     return visit.render(
         "rounds.html",
         rounds=await visit.read(rounds.list_rounds, 100),
@@ -165,7 +167,8 @@ async def show_round(visit: Visit) -> Response:
     round_id = visit.number("round_id")
     one = await visit.read(rounds.get_round, round_id)
     points = await visit.read(rounds.metrics, round_id)
-    examples = (one.gate_report or {}).get("examples", [])
+    report = one.gate_report or {}
+    examples = [*report.get("examples", ()), *report.get("seen_examples", ())]
     asked = await visit.read(_prompts, [example.get("prompt_reply_id") for example in examples])
     return visit.render(
         "round.html",
@@ -176,7 +179,12 @@ async def show_round(visit: Visit) -> Response:
         progress=max((point.value for point in points if point.name == "progress"), default=None),
         checks=gates.checks_of(visit, one.gate_report),
         advice=gates.advice_on(visit, one),
-        examples=[(asked.get(example.get("prompt_reply_id")), example) for example in examples],
+        examples=[
+            (example.get("prompt") or asked.get(example.get("prompt_reply_id")), example) for example in examples
+        ],
+        unseen=len(report.get("examples", ())),
+        compared=await _compared(visit, one),
+        least=side_by_sides.FEWEST_VOTES,
         counts=_counts(one),
         log=await run_in_threadpool(visit.parts.round_log, round_id),
         pulse=await visit.read(round_pulse, str(round_id)),
@@ -208,7 +216,10 @@ async def _plan_page(
 ) -> Response:
     wish = plan.wish(visit.parts.methods, visit.parts.defaults)
     if preview is None:
-        preview = await run_in_threadpool(visit.parts.preview, {"method": plan.method, **wish})
+        # Over a large store a dry run takes seconds: the form is there at once, and what people did since counts.
+        key = ("preview", plan.model_dump_json(), await visit.read(_done_by_people))
+        asked = {"method": plan.method, **wish}
+        preview = await visit.soon(key, lambda: run_in_threadpool(visit.parts.preview, asked))
     return visit.render(
         "round_new.html",
         status,
@@ -220,6 +231,12 @@ async def _plan_page(
         refused=status == 409,
         open_round=next((one for one in await visit.read(rounds.list_rounds, 1) if one.state not in ROUND_ENDED), None),
     )
+
+
+def _done_by_people(connection: Connection) -> str:
+    """Changes with every round and every act of review."""
+    newest = recent_acts(connection, 1)
+    return f"{rounds_pulse(connection, '')} {newest[0].act_id if newest else 0}"
 
 
 def _usual_data(visit: Visit) -> str:
@@ -247,6 +264,14 @@ def _charts(visit: Visit, series: Mapping[str, Sequence[RoundMetric]]) -> list[C
         chart = line_chart(title, lines, lambda value: wording.number(value, visit.language))
         found += [chart] if chart is not None else []
     return found
+
+
+async def _compared(visit: Visit, one: Round) -> Comparing | None:
+    """What people said of the candidate's replies; None where there is no candidate, or nothing to compare."""
+    if one.candidate_version is None:
+        return None
+    found = await visit.read(comparing, one.candidate_version, visit.actor)
+    return found if found.pairs else None
 
 
 def _prompts(connection: Connection, reply_ids: Sequence[str | None]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import csv
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -11,14 +11,14 @@ from pydantic import Field
 from starlette.responses import Response, StreamingResponse
 
 from feedback_store import audit
-from feedback_store.access import keys, users
+from feedback_store.access import accounts, keys, users
 from feedback_store.access.roles import ROLES, SCOPES
 from feedback_store.connection import Connection
 from feedback_store.dashboard.forms import Form
 from feedback_store.dashboard.rendering import HEADERS
 from feedback_store.dashboard.routes import Routes
-from feedback_store.dashboard.visit import Visit
-from feedback_store.errors import Conflict, Refused
+from feedback_store.dashboard.visit import Visit, own_url
+from feedback_store.errors import Conflict, NotFound, Refused
 from feedback_store.exports import Format, export_rows, write_jsonl, write_parquet
 from feedback_store.pages.language import to_translate
 from feedback_store.schema import now
@@ -51,6 +51,13 @@ class UserForm(Form):
     role: Literal["user", "annotator", "operator", "admin"]
     disabled: bool = False
     revision: int
+
+
+class AccountForm(Form):
+    """An account elsewhere, by its provider's code and its number there."""
+
+    provider: Literal["github", "discord"]
+    subject: str = ""
 
 
 class KeyForm(Form):
@@ -126,6 +133,20 @@ async def invite_again(visit: Visit) -> Response:
     return await _page(visit, invited=person.name, link=_link(visit, token))
 
 
+@routes.on("POST /dashboard/settings/users/{user_id}/link")
+async def link_account(visit: Visit) -> Response:
+    """Let an account elsewhere, named by its number there, sign in as somebody."""
+    user_id, form = visit.number("user_id"), await visit.form(AccountForm)
+    return await _change_account(visit, user_id, form, "account.link", accounts.link_account)
+
+
+@routes.on("POST /dashboard/settings/users/{user_id}/unlink")
+async def unlink_account(visit: Visit) -> Response:
+    """Let an account elsewhere open nothing any more; its person is signed out everywhere."""
+    user_id, form = visit.number("user_id"), await visit.form(AccountForm)
+    return await _change_account(visit, user_id, form, "account.unlink", accounts.unlink_account)
+
+
 @routes.on("POST /dashboard/settings/keys")
 async def add_key(visit: Visit) -> Response:
     """Make a key: it is shown once."""
@@ -182,6 +203,8 @@ async def _page(visit: Visit, *, status: int = 200, **values: Any) -> Response:
         "settings.html",
         status,
         people=await visit.read(users.list_users),
+        linked=await visit.read(accounts.accounts_of),
+        providers=visit.parts.providers,
         keys=await visit.read(keys.list_keys),
         roles=ROLES,
         scopes=[(scope, MADE_OF[scope]) for scope in SCOPES],
@@ -190,13 +213,24 @@ async def _page(visit: Visit, *, status: int = 200, **values: Any) -> Response:
     )
 
 
+async def _change_account(
+    visit: Visit, user_id: int, form: AccountForm, action: str, change: Callable[[Connection, int, str, str], None]
+) -> Response:
+    person = await visit.read(users.get_user, user_id)
+    act = visit.act(action, f"user {person.name}", details={"provider": form.provider, "account": form.subject[:20]})
+    try:
+        await visit.write(act, change, user_id, form.provider, form.subject)
+    except (Conflict, NotFound) as conflict:
+        return visit.render("problem.html", 409, problem="conflict", message=str(conflict), back="/dashboard/settings")
+    return visit.go("/dashboard/settings", done=CHANGED)
+
+
 def _add_and_invite(connection: Connection, name: str, role: Any) -> str:
     return users.invite(connection, users.add_user(connection, name, role).user_id)
 
 
 def _link(visit: Visit, token: str) -> str:
-    scheme = "https" if visit.parts.access.behind_tls else visit.request.url.scheme
-    return f"{scheme}://{visit.request.headers.get('host', '')}/dashboard/join?invitation={token}"
+    return own_url(visit, f"/dashboard/join?invitation={token}")
 
 
 def _nothing(connection: Connection) -> None:

@@ -52,7 +52,7 @@ async def show_sign_in(visit: Visit) -> Response:
         return visit.go("/dashboard")
     if not await visit.read(users.is_set_up):
         return visit.go("/dashboard/set-up")
-    return _sign_in_page(visit, "", local_path(visit.request.query_params.get("next"), "/dashboard"))
+    return sign_in_page(visit, "", local_path(visit.request.query_params.get("next"), "/dashboard"))
 
 
 @routes.on("POST /dashboard/sign-in")
@@ -61,19 +61,19 @@ async def sign_in(visit: Visit) -> Response:
     form = await visit.form(SignInForm)
     name, back = form.name.casefold(), local_path(form.next, "/dashboard")
     failures = visit.parts.access.sign_in_failures
-    address = _address(visit)
+    address = address_of(visit)
     keys = (("person", f"{name}@{address}"), ("address", address), ("name", name))
     limits = dict(zip(keys, (failures, 4 * failures, 20 * failures), strict=True))
     if wait_s := visit.parts.attempts.wait_s(limits):
-        return _too_many(visit, wait_s, "sign_in.html", name=name, next=back)
+        return too_many(visit, wait_s, "sign_in.html", name=name, next=back)
     user = await visit.read(users.by_name, name)
     right = await passwords.is_password(form.password, user.password_hash if user and not user.disabled else None)
     if user is None or not right:
         visit.parts.attempts.failed(*keys)
         wrong = visit.say("This name and password do not belong together.")
-        return _sign_in_page(visit, wrong, back, status=401, name=form.name)
+        return sign_in_page(visit, wrong, back, status=401, name=form.name)
     visit.parts.attempts.forget(keys[0])
-    return await _begin(visit, user, back)
+    return await begin(visit, user, back)
 
 
 @routes.on("POST /dashboard/sign-out")
@@ -96,11 +96,11 @@ async def show_set_up(visit: Visit) -> Response:
 async def set_up(visit: Visit) -> Response:
     """Make the admin, and sign them in."""
     form = await visit.form(SetUpForm)
-    name, address = form.name.casefold(), _address(visit)
+    name, address = form.name.casefold(), address_of(visit)
     first = not await visit.read(users.is_set_up)
     key = ("set-up", address)
     if wait_s := visit.parts.attempts.wait_s({key: visit.parts.access.sign_in_failures}):
-        return _too_many(visit, wait_s, "set_up.html", name=name, first=first)
+        return too_many(visit, wait_s, "set_up.html", name=name, first=first)
     if not _is_admin_token(visit, form.token):
         visit.parts.attempts.failed(key)
         wrong = visit.say("This is not the admin token.")
@@ -112,7 +112,7 @@ async def set_up(visit: Visit) -> Response:
         return visit.render("set_up.html", 400, problem=in_words(visit, refused), name=form.name, first=first)
     act = audit.Act("token", "user.set_up", f"user {name}")
     user = await visit.write(act, users.set_up_admin, name, hashed)
-    return await _begin(visit, user, "/dashboard")
+    return await begin(visit, user, "/dashboard")
 
 
 @routes.on("GET /dashboard/join")
@@ -127,7 +127,7 @@ async def show_join(visit: Visit) -> Response:
 async def join(visit: Visit) -> Response:
     """Take the invitation up: once."""
     form = await visit.form(JoinForm)
-    key = ("join", _address(visit))
+    key = ("join", address_of(visit))
     if visit.parts.attempts.wait_s({key: 4 * visit.parts.access.sign_in_failures}):
         raise NotFound("too many invitations that are not valid were tried from here; come back later")
     try:
@@ -142,11 +142,13 @@ async def join(visit: Visit) -> Response:
         return visit.render("join.html", 400, problem=problem, invitation=form.invitation, person=person)
     act = audit.Act(f"user:{person.name}", "user.join", f"user {person.name}")
     user = await visit.write(act, users.accept_invitation, form.invitation, hashed)
-    return await _begin(visit, user, "/dashboard")
+    return await begin(visit, user, "/dashboard")
 
 
-async def _begin(visit: Visit, user: User, back: str) -> Response:
-    act = audit.Act(f"user:{user.name}", "session.begin")
+async def begin(visit: Visit, user: User, back: str, *, by: str = "password") -> Response:
+    """Sign somebody in who has shown who they are, `by` a password or a provider, and lead them on."""
+    details = {} if by == "password" else {"by": by}
+    act = audit.Act(f"user:{user.name}", "session.begin", details=details)
     token = await visit.write(act, sessions.begin_session, user.user_id, visit.parts.access.session_hours)
     answer = visit.go(back, done=WELCOME if back == "/dashboard" else None)
     answer.set_cookie(
@@ -161,11 +163,13 @@ async def _begin(visit: Visit, user: User, back: str) -> Response:
     return answer
 
 
-def _sign_in_page(visit: Visit, problem: str, back: str, *, status: int = 200, name: str = "") -> Response:
+def sign_in_page(visit: Visit, problem: str, back: str, *, status: int = 200, name: str = "") -> Response:
+    """Ask for a name and a password, or for an account elsewhere."""
     return visit.render("sign_in.html", status, problem=problem, name=name, next=back)
 
 
-def _too_many(visit: Visit, wait_s: float, template: str, **values: object) -> Response:
+def too_many(visit: Visit, wait_s: float, template: str, **values: object) -> Response:
+    """Say for how long nobody is listened to here."""
     minutes = max(1, round(wait_s / 60))
     problem = visit.say("Too many attempts. Please wait %(minutes)s min, then try again.", minutes=minutes)
     answer = visit.render(template, 429, problem=problem, **values)
@@ -188,5 +192,6 @@ def in_words(visit: Visit, refused: Refused) -> str:
     return visit.say("The password needs at least %(least)s characters (and at most 256).", least=least)
 
 
-def _address(visit: Visit) -> str:
+def address_of(visit: Visit) -> str:
+    """Return where a request came from, for counting what failed."""
     return visit.request.client.host if visit.request.client else "?"

@@ -4,7 +4,8 @@ Every move takes a typed reason and the version that its page showed as live: a 
 nothing, and shows how it stands now.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +13,20 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from feedback_store import audit, feedback, health, rounds, versions
+from feedback_store import audit, feedback, health, rounds, side_by_sides, versions, win_rates
 from feedback_store.audit import AuditEntry
+from feedback_store.bradley_terry import Standing
 from feedback_store.connection import Connection
 from feedback_store.dashboard import gates, wording
-from feedback_store.dashboard.charts import Whisker, whisker
+from feedback_store.dashboard.charts import Chart, Point, Whisker, line_chart, whisker
 from feedback_store.dashboard.forms import Form
 from feedback_store.dashboard.lineage import lineage
 from feedback_store.dashboard.routes import Routes
+from feedback_store.dashboard.side_by_sides import comparing
 from feedback_store.dashboard.visit import Visit
 from feedback_store.errors import Conflict
 from feedback_store.health import VersionFigures
+from feedback_store.lineage import lineage as line_of
 from feedback_store.pages.language import to_translate
 from feedback_store.records import Canary, Deployment, Feedback, PolicyVersion
 
@@ -90,14 +94,24 @@ def pulse(connection: Connection, which: str) -> str:
 async def list_versions(visit: Visit) -> Response:
     """Show all versions, and what may be done with them."""
     everything = await visit.read(read_everything)
-    figures = await visit.pages.memory.get("by_version", lambda: visit.read(health.by_version))
+    figures, rates, canary = await asyncio.gather(
+        visit.soon("by_version", lambda: visit.read(health.by_version)),
+        visit.soon("win_rates", lambda: visit.read(win_rates.win_rates)),
+        _canary_course(visit, everything),
+    )
     shares = _shares(visit, everything)
     return visit.render(
         "versions.html",
         every=everything,
+        rates=rates,
+        states={one.version: one.state for one in everything.versions},
+        rate_pictures={one.version: _rate_picture(one) for one in rates or ()},
+        canary=canary,
+        canary_chart=_canary_chart(visit, canary),
         lineage=lineage(everything.versions, shares),
-        figures=figures,
-        pictures={version: _picture(one) for version, one in figures.items()},
+        counting=figures is None,
+        figures=figures or {},
+        pictures={version: _picture(one) for version, one in (figures or {}).items()},
         acts=ACTS,
         forced={one.version for one in everything.moves if one.forced},
         pulse=await visit.read(pulse, ""),
@@ -110,13 +124,14 @@ async def show_version(visit: Visit) -> Response:
     number = visit.number("version")
     one = await visit.read(versions.get_version, number)
     everything = await visit.read(read_everything)
-    figures = await visit.pages.memory.get("by_version", lambda: visit.read(health.by_version))
+    figures = await visit.soon("by_version", lambda: visit.read(health.by_version))
     learnt, held_out, acts = await visit.read(_learnt_from, one.round_id)
-    found = figures.get(number)
+    found = (figures or {}).get(number)
     return visit.render(
         "version.html",
         one=one,
         every=everything,
+        counting=figures is None,
         figures=found,
         picture=_picture(found) if found else None,
         checks=gates.checks_of(visit, one.gate_report),
@@ -125,8 +140,11 @@ async def show_version(visit: Visit) -> Response:
         notes=await visit.read(_notes, number),
         acts=ACTS,
         learnt=learnt,
+        line=await visit.read(line_of, number),
         held_out=held_out,
         trained_on=acts,
+        compared=await visit.read(comparing, number, visit.actor),
+        least=side_by_sides.FEWEST_VOTES,
         forced={move.version for move in everything.moves if move.forced},
         pulse=await visit.read(pulse, ""),
     )
@@ -256,6 +274,36 @@ def _shares(visit: Visit, every: Everything) -> dict[int, str]:
     if every.canary is not None:
         found[every.canary.version.version] = wording.share(beside, visit.language)
     return found
+
+
+async def _canary_course(visit: Visit, every: Everything) -> Mapping[str, Any] | None:
+    """The trainer's report; empty where no trainer makes one, None while it is being worked out."""
+    if every.canary is None:
+        return None
+    key = ("canary", every.canary.version.version)
+
+    async def course() -> Mapping[str, Any]:
+        return await run_in_threadpool(visit.parts.canary_course) or {}
+
+    return await visit.soon(key, course)
+
+
+def _canary_chart(visit: Visit, canary: Mapping[str, Any] | None) -> Chart | None:
+    """The win rate over comparisons as they came, in its band."""
+    points = [
+        Point(float(n), rate, visit.say("comparison %(n)s", n=n), low, high)
+        for n, rate, low, high in (canary or {}).get("course", ())
+    ]
+    title = visit.say("Comparisons that the canary won, as they came")
+
+    def spoken(value: float) -> str:
+        return wording.share(value, visit.language)
+
+    return line_chart(title, [("", points)], spoken, floor=0, ceiling=1, threshold=0.5)
+
+
+def _rate_picture(one: Standing) -> Whisker | None:
+    return None if one.win_rate is None else whisker(one.win_rate, one.interval, (0.0, 1.0), (0.5,))
 
 
 def _picture(figures: VersionFigures) -> Whisker | None:

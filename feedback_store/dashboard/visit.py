@@ -1,7 +1,7 @@
 """One request to a page: who asks, in which language, what they sent, and how to answer."""
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import quote, urlencode
@@ -116,6 +116,11 @@ class Visit:
         """Run a query of the store in a worker thread."""
         return await self.parts.store.read_async(fn, *args, **kwargs)
 
+    async def soon(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T | None:
+        """Return figures that cost a look at many rows, as they were some seconds ago; None while they are being worked
+        out for the first time: the page shows `counting_now()` in their place, and looks again."""
+        return await self.pages.memory.soon(key, work, patience_s=self.parts.patience_s)
+
     async def write(
         self, act: Act, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -150,6 +155,12 @@ def cookie_name(parts: DashboardParts) -> str:
     return f"thumbwise-{hmac.new(b'cookie', parts.admin_token.encode(), 'sha256').hexdigest()[:8]}"
 
 
+def own_url(visit: Visit, path: str) -> str:
+    """Return the address under which this browser reaches `path` here, to be passed on."""
+    scheme = "https" if visit.parts.access.behind_tls else visit.request.url.scheme
+    return f"{scheme}://{visit.request.headers.get('host', '')}{path}"
+
+
 def local_path(text: str | None, otherwise: str) -> str:
     """Return `text` when it is a path of this server to come back to, never another site's address."""
     if text and text.startswith("/") and not text.startswith(("//", "/\\")) and text.isprintable() and len(text) < 2000:
@@ -157,4 +168,4 @@ def local_path(text: str | None, otherwise: str) -> str:
     return otherwise
 
 
-__all__ = ["Forbidden", "SignInNeeded", "Visit", "checked", "cookie_name", "local_path"]
+__all__ = ["Forbidden", "SignInNeeded", "Visit", "checked", "cookie_name", "local_path", "own_url"]

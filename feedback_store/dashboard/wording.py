@@ -51,14 +51,52 @@ REQUIREMENTS: Mapping[str, str] = {
     "prompts": to_translate("%(value)s of %(wanted)s prompts"),
     "thumbs": to_translate("%(value)s of %(wanted)s thumbs"),
     "rarer thumbs": to_translate("%(value)s of %(wanted)s thumbs of the rarer kind"),
-    "share of rarer thumbs": to_translate("%(value)s of %(wanted)s share of the rarer kind"),
+    "share of rarer thumbs": to_translate("%(value)s are of the rarer kind, %(wanted)s wanted"),
     "pairs": to_translate("%(value)s of %(wanted)s choices between replies"),
     "prompts of pairs": to_translate("%(value)s of %(wanted)s prompts with a choice"),
+    "approved corrections": to_translate("%(value)s of %(wanted)s approved corrections"),
+    "authors of corrections": to_translate("%(value)s of %(wanted)s authors of corrections"),
+    "comparisons": to_translate("%(value)s of %(wanted)s comparisons"),
+    "held-out comparisons": to_translate("%(value)s of %(wanted)s held-out comparisons"),
+}
+MISSING: Mapping[str, str] = {
+    "raters": to_translate("%(more)s more raters"),
+    "prompts": to_translate("%(more)s more prompts"),
+    "thumbs": to_translate("%(more)s more thumbs"),
+    "thumbs up": to_translate("%(more)s more thumbs, %(of_kind)s of them up"),
+    "thumbs down": to_translate("%(more)s more thumbs, %(of_kind)s of them down"),
+    "approved corrections": to_translate("%(more)s more approved corrections"),
+    "authors of corrections": to_translate("%(more)s more authors of corrections"),
+    "pairs": to_translate("%(more)s more choices between replies"),
+    "prompts of pairs": to_translate("%(more)s more prompts with a choice"),
+    "comparisons": to_translate("%(more)s more comparisons"),
+    "held-out comparisons": to_translate("%(more)s more held-out comparisons"),
+}
+"""What a method lacks, where it is a number of something that people can give."""
+DOUBTS: Mapping[str, tuple[str, str]] = {
+    "people cannot agree": (
+        to_translate("People cannot agree"),
+        to_translate(
+            "What is better is not settled between these people. Write down what a good reply is, talk about the cases "
+            "they differ on, or align for one group."
+        ),
+    ),
+    "the model does not know": (
+        to_translate("The model does not know"),
+        to_translate(
+            "Choosing among replies that are all wrong teaches no facts. Give the model what it lacks (a larger base "
+            "model, documents in the prompt), or write corrections and train on them."
+        ),
+    ),
 }
 GROUPS: Mapping[str, str] = {
     "common": to_translate("For every round"),
     "kto": to_translate("To learn from thumbs (KTO)"),
     "dpo": to_translate("To learn from choices (DPO)"),
+    "sft": to_translate("To learn from better answers (SFT)"),
+    "reward": to_translate("To train a reward model"),
+    "ppo": to_translate("To train against the reward model (PPO)"),
+    "grpo": to_translate("To train against the reward model (GRPO)"),
 }
 TONES: Mapping[str, str] = {
     "live": "good", "published": "good", "pass": "good", "up": "good", "ready": "good", "active": "good",
@@ -153,6 +191,15 @@ def requirement(item: Mapping[str, Any], language: Language = "en") -> str:
     return f"{values['value']} / {values['wanted']} {item['name']}"
 
 
+def lacking(item: Mapping[str, Any], language: Language = "en") -> str:
+    """What a method lacks: 47 more thumbs, 12 of them down. What is not known here says its own words."""
+    name = f"thumbs {item['kind']}" if item["name"] == "thumbs" and item["kind"] else item["name"]
+    if name not in MISSING:
+        return str(item["words"])
+    values = {"more": number(item["more"], language), "of_kind": number(item["of_kind"], language)}
+    return translated(language, MISSING[name], **values)
+
+
 def group(name: str, language: Language = "en") -> str:
     """What a group of requirements is for."""
     return translated(language, GROUPS[name]) if name in GROUPS else name.upper()
@@ -160,7 +207,7 @@ def group(name: str, language: Language = "en") -> str:
 
 def filters(language: Language) -> dict[str, Callable[..., Any]]:
     """Return the filters of the templates, in one language."""
-    named = (number, share, span, share_span, ago, moment, duration, requirement, group)
+    named = (number, share, span, share_span, ago, moment, duration, requirement, lacking, group)
     found: dict[str, Callable[..., Any]] = {each.__name__: functools.partial(each, language=language) for each in named}
     found["sentence"] = lambda name: translated(language, sentence(name))
     found["state"] = lambda name: translated(language, STATES[name]) if name in STATES else sentence(name)
@@ -171,7 +218,7 @@ def filters(language: Language) -> dict[str, Callable[..., Any]]:
 
 def words(language: Language) -> dict[str, Any]:
     """Return what every template may name."""
-    return {"UNKNOWN": UNKNOWN}
+    return {"UNKNOWN": UNKNOWN, "DOUBTS": DOUBTS}
 
 
 def _locale(language: Language) -> str:

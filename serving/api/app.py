@@ -8,6 +8,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.concurrency import run_in_threadpool
 
 from serving.api import (
+    candidates,
     chat,
     consent,
     conversations,
@@ -37,6 +38,7 @@ ROUTERS = (
     versions.router,
     oversight.router,
     exchange.router,
+    candidates.router,
 )
 
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}

@@ -27,7 +27,8 @@ from serving.api.chat_body import MODEL_NAME, ChatBody, ChatMetadata
 from serving.api.completion import Chunks, completion
 from serving.api.consent_rule import may_keep_text
 from serving.api.context import ApiContext, context_of
-from serving.api.drawing import Candidate, Draw, grow, new_id, start_candidates
+from serving.api.drawing import Candidate, Draw, draw_whole, grow, new_id, start_candidates
+from serving.api.dueling import settle_duel, start_duel
 from serving.api.errors import ApiError, as_api_error, unavailable
 from serving.api.event_stream import DONE, EventStream, event, until_gone
 from serving.engine import EngineUnavailable, QueueFull
@@ -43,6 +44,7 @@ async def create_chat_completion(request: Request) -> Response:
 
     `user` names the rater (it is hashed at once) and `metadata` says where the reply belongs: `channel`,
     `conversation_id`, and `compare: true` with `n` of 2 or more, which opens a comparison in a random, logged order.
+    More may be drawn for it than are shown (settings [duels]); a stream then brings each reply when it is whole.
     While there is a canary, a comparison pits it against the live version, and each choice names its own.
     Each choice carries `reply_id`, the receipt for POST /v1/feedback; for n = 1 it is the completion's `id`.
     """
@@ -89,7 +91,7 @@ async def begin(context: ApiContext, body: ChatBody) -> Draw:
         canary = context.canary()
         return (None,) * count if canary is None else canary.versions(conversation_id, count, metadata.compare)
 
-    return Draw(
+    draw = Draw(
         completion_id=completion_id,
         channel=metadata.channel,
         conversation_id=conversation_id,
@@ -98,11 +100,16 @@ async def begin(context: ApiContext, body: ChatBody) -> Draw:
         rendered_prompt=rendered_prompt,
         prompt_tokens=len(prompt_ids),
         compared=metadata.compare,
-        candidates=start_candidates(
-            context.engine, completion_id, prompt_ids, sampling, versions, shuffle=metadata.compare, user=rater_id
-        ),
+        candidates=(),
         metadata=metadata.further(),
+        prompt_ids=prompt_ids,
     )
+    if metadata.compare and await start_duel(context, draw, sampling, count):
+        return draw
+    draw.candidates = start_candidates(
+        context.engine, completion_id, prompt_ids, sampling, versions, shuffle=metadata.compare, user=rater_id
+    )
+    return draw
 
 
 async def keep(context: ApiContext, draw: Draw) -> None:
@@ -143,20 +150,15 @@ def count_replies(context: ApiContext, draw: Draw) -> None:
 
 
 async def _drawn_for_a_reader(context: ApiContext, draw: Draw, request: Request) -> bool:
-    """Draw all candidates to their ends. False if the client left before: everything was stopped, nothing is kept."""
-
-    async def drain(candidate: Candidate) -> None:
-        async for _ in grow(candidate, draw.started_at):
-            pass
-
-    drawing = asyncio.ensure_future(asyncio.gather(*(drain(candidate) for candidate in draw.candidates)))
+    """Draw all candidates to their ends and choose what is shown. False if the client left before: everything was
+    stopped, nothing is kept."""
+    drawing = asyncio.create_task(_draw_and_choose(context, draw))
     reader = asyncio.create_task(until_gone(request.receive))
     try:
         await asyncio.wait((drawing, reader), return_when=asyncio.FIRST_COMPLETED)
         if not drawing.done():
             return False
         drawing.result()
-        _all_ended(draw)
         return True
     finally:
         draw.cancel()
@@ -165,11 +167,19 @@ async def _drawn_for_a_reader(context: ApiContext, draw: Draw, request: Request)
         await asyncio.gather(drawing, reader, return_exceptions=True)
 
 
+async def _draw_and_choose(context: ApiContext, draw: Draw) -> None:
+    """Draw all candidates to their ends; of a duel, choose what is shown."""
+    await draw_whole(draw)
+    _all_ended(draw)
+    await settle_duel(context, draw)
+
+
 async def _events(context: ApiContext, draw: Draw, include_usage: bool, span: ChatSpan) -> AsyncIterator[bytes]:
     """Write the events of a stream and end its span, whatever becomes of it."""
     try:
-        async for data in _written(context, draw, include_usage, span):
-            yield data
+        with context.under_way.streaming(draw.completion_id):
+            async for data in _written(context, draw, include_usage, span):
+                yield data
     finally:
         span.end(draw, streamed=True)
 
@@ -178,11 +188,16 @@ async def _written(context: ApiContext, draw: Draw, include_usage: bool, span: C
     """Write the events of a stream; the reader may leave at any of them (EventStream then cancels the draw)."""
     chunks = Chunks(draw, include_usage)
     try:
-        for candidate in draw.candidates:
-            yield event(chunks.opening(candidate.index))
-        async for candidate, text in _merged(draw):
-            yield event(chunks.piece(candidate.index, text))
-        _all_ended(draw)
+        for index in range(draw.to_show or len(draw.candidates)):
+            yield event(chunks.opening(index))
+        if draw.to_show is None:
+            async for candidate, text in _merged(draw):
+                yield event(chunks.piece(candidate.index, text))
+            _all_ended(draw)
+        else:  # which ones are shown is known when all have ended
+            await _draw_and_choose(context, draw)
+            for candidate in () if draw.cancelled else draw.candidates:
+                yield event(chunks.piece(candidate.index, candidate.text))
     except (QueueFull, EngineUnavailable) as refusal:  # of an engine elsewhere, which can say so only by now
         span.failed(_kind_of(refusal))
         draw.cancel()

@@ -27,7 +27,9 @@ class ConsentBody(StrictBody):
 class ConsentState(BaseModel):
     """What a rater has answered."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"consent": True, "version": 1, "current_version": 1}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"consent": True, "version": 1, "current_version": 1, "held_back": False}]}
+    )
 
     consent: bool | None
     """null: never asked."""
@@ -35,6 +37,8 @@ class ConsentState(BaseModel):
     """The version of the consent text that was answered."""
     current_version: int
     """The version that counts now: an older yes has to be asked for again."""
+    held_back: bool
+    """Whether no round learns from texts of this channel at present, whatever people answer (its platform's rules)."""
 
 
 @router.post("/v1/consent")
@@ -45,7 +49,9 @@ async def give_or_revoke_consent(request: Request) -> Response:
     rater_id = rater_id_of(context.rater_key, body.channel, body.rater)
     version = context.privacy.consent_version
     await context.store.write_async(set_consent, rater_id, body.channel, body.given, version)
-    return JSONResponse(ConsentState(consent=body.given, version=version, current_version=version).model_dump())
+    held_back = body.channel in context.held_back_channels
+    state = ConsentState(consent=body.given, version=version, current_version=version, held_back=held_back)
+    return JSONResponse(state.model_dump())
 
 
 @router.get("/v1/consent")
@@ -59,5 +65,6 @@ async def read_consent(
         consent=found.consent if found else None,
         version=found.consent_version if found else None,
         current_version=context.privacy.consent_version,
+        held_back=channel in context.held_back_channels,
     )
     return JSONResponse(state.model_dump())

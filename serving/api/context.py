@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ from starlette.requests import Request
 from feedback_store.settings import PrivacySettings, TrustSettings
 from feedback_store.store import Store
 from serving.api.metrics import ApiMetrics
+from serving.api.under_way import RepliesUnderWay
 from serving.canary import CanaryShare
 from serving.engine import Engine, PolicyRef, ReplicaState
-from serving.settings import PolicySettings, ServingSettings
+from serving.settings import DuelSettings, PolicySettings, ServingSettings
 from serving.telemetry import Telemetry
+
+TokenIds = tuple[int, ...]
 
 
 def _unknown_readiness() -> dict[str, Any]:
@@ -35,6 +38,7 @@ class ApiContext:
     data_dir: Path
     policy: PolicySettings = field(default_factory=PolicySettings)
     serving: ServingSettings = field(default_factory=ServingSettings)
+    duels: DuelSettings = field(default_factory=DuelSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
     trust: TrustSettings = field(default_factory=TrustSettings)
     readiness: Callable[[], dict[str, Any]] = _unknown_readiness
@@ -47,14 +51,22 @@ class ApiContext:
     """Say which version is served as a canary, and to whom. Called for every chat request: it must be quick."""
     canary_report: Callable[[], dict[str, Any] | None] = lambda: None
     """Say how the present canary stands; None without one. May block: it is called in a worker thread."""
+    duel_rewards: Callable[[tuple[int, ...], Sequence[tuple[int, ...]]], list[float] | None] = lambda prompt, drawn: (
+        None
+    )
+    """Score completions of a prompt (token ids) by a reward model that may be trusted; None where there is none. Called
+    in a worker thread while somebody waits."""
     replicas: Callable[[], tuple[ReplicaState, ...]] | None = None
     """How the servers that draw the replies are doing; None where the engine is in this process."""
+    held_back_channels: tuple[str, ...] = ("discord",)
+    """Channels whose texts no round learns from: whoever asks people for their consent must tell them so."""
     extra_hosts: tuple[str, ...] = ()
     """Host names beyond localhost, the loopback addresses and serving.host under which this server may be spoken to."""
     close_parts: bool = True
     """False: the composer closes engine and store itself, after it has stopped what else uses them."""
     metrics: ApiMetrics = field(default_factory=ApiMetrics)
     telemetry: Telemetry = field(default_factory=Telemetry)
+    under_way: RepliesUnderWay = field(default_factory=RepliesUnderWay)
     started_at: float = field(default_factory=time.monotonic)
     stopping: bool = False
 

@@ -1,13 +1,16 @@
 """Drawing the candidates of one chat request: one prompt, each its own seed, all stopped together.
 
 All are of one policy, except that a comparison under a canary is drawn from the live version and the canary in turn.
+Of a duel more are drawn than are shown (see `dueling`), some of them under a hint about style.
 """
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from random import SystemRandom
+from typing import Any
 
 from feedback_store.records import Comparison, Message, Reply, Sampling
 from serving.engine import Engine, ReplyEnd, ReplyRequest, ReplyStream, VersionNotServed
@@ -17,6 +20,14 @@ LOOKS = 3
 """How often the canary is looked up for one request before the live version answers it alone."""
 Versions = Callable[[], Sequence[int | None]]
 """Looks up which version each candidate is to be of; None is the live one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hinted:
+    """A hint about style, and the prompt with it."""
+
+    hint: str
+    prompt_ids: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -34,6 +45,16 @@ class Candidate:
     latency_ms: float = 0.0
     first_text_s: float | None = None
     """From the request to its first text; None while there is none."""
+    hint: str | None = None
+    """The hint about style under which it was drawn. Its row is one of a reply to the plain prompt all the same."""
+    plain_logprob_nats: float | None = None
+    """With a hint: the log-probability of its tokens after the plain prompt; None while unknown."""
+
+    @property
+    def logprob_nats(self) -> float | None:
+        """Its log-probability after the prompt that its row names."""
+        drawn = None if self.end is None else self.end.logprob_nats
+        return drawn if self.hint is None else self.plain_logprob_nats
 
 
 @dataclass(slots=True)
@@ -42,7 +63,7 @@ class Draw:
 
     completion_id: str
     channel: str
-    conversation_id: str
+    conversation_id: str | None
     rater_id: str | None
     messages: tuple[Message, ...]
     rendered_prompt: str
@@ -55,6 +76,12 @@ class Draw:
     cancelled: bool = False
     stored: bool = False
     """Whether the rows are committed: only then is a reply id a receipt."""
+    prompt_ids: tuple[int, ...] = ()
+    """Of the plain prompt."""
+    to_show: int | None = None
+    """How many of the candidates are to be shown once all have ended; None: all, or they are chosen already."""
+    drawing: dict[str, Any] | None = None
+    """How those that are shown came to be chosen, where more were drawn."""
 
     @property
     def policy_versions(self) -> tuple[int, ...]:
@@ -78,6 +105,17 @@ class Draw:
                 self.cancelled = True
                 candidate.stream.cancel()
 
+    def show(self, members: Sequence[int], drawing: dict[str, Any]) -> None:
+        """Keep the candidates at these places alone, in a fresh random order; the others were never shown, and get no
+        row. drawing: how it came to them."""
+        shown = [self.candidates[place] for place in members]
+        SystemRandom().shuffle(shown)
+        self.drawing = drawing
+        self.to_show = None
+        for index, candidate in enumerate(shown):
+            candidate.index, candidate.reply_id = index, f"{self.completion_id}-{index}"
+        self.candidates = tuple(shown)
+
     def rows(self, keep_text: bool) -> Iterator[Reply]:
         """Yield the rows of the ended candidates; without `keep_text` their words are left out."""
         for candidate in self.candidates:
@@ -98,7 +136,7 @@ class Draw:
                 sampling=candidate.sampling,
                 prompt_tokens=self.prompt_tokens,
                 completion_tokens=len(end.token_ids),
-                logprob_nats=end.logprob_nats,
+                logprob_nats=candidate.logprob_nats,
                 latency_ms=candidate.latency_ms,
                 comparison_id=self.comparison_id,
                 shown_position=candidate.index if self.compared else None,
@@ -107,6 +145,8 @@ class Draw:
 
     def _row_metadata(self, candidate: Candidate, keep_text: bool) -> dict[str, str | int]:
         own: dict[str, str | int] = {"drawn": candidate.drawn} if len(self.candidates) > 1 else {}
+        if candidate.hint is not None:
+            own["hint"] = candidate.hint
         return {**(self.metadata if keep_text else {}), **own}
 
     def comparison(self) -> Comparison | None:
@@ -114,7 +154,9 @@ class Draw:
         if not self.compared:
             return None
         shown = tuple(candidate.reply_id for candidate in self.candidates)
-        return Comparison(self.completion_id, shown, self.rater_id, self.conversation_id, self.channel)
+        return Comparison(
+            self.completion_id, shown, self.rater_id, self.conversation_id, self.channel, drawing=self.drawing
+        )
 
 
 def new_id() -> str:
@@ -131,21 +173,33 @@ def start_candidates(
     *,
     shuffle: bool,
     user: str | None = None,
+    hinted: Sequence[Hinted | None] = (),
 ) -> tuple[Candidate, ...]:
     """Start a candidate for each of `versions` and return them in the order in which they are to be shown.
 
     Each draws with its own seed: seed + i if one was given, else one chosen here and logged, so that any candidate can
     be drawn again. With `shuffle` the order is a fresh random permutation. `user` is whose turn they take in the queue.
-    Raises QueueFull and PromptTooLong; nothing is left running then.
+    `hinted`: for each candidate the hint that it is drawn under, if it is. Raises QueueFull and PromptTooLong; nothing
+    is left running then.
     """
     count = len(versions())
     samplings = _own_seeds(sampling, count)
-    streams = _start_all(engine, [ReplyRequest(prompt_ids, own, user=user) for own in samplings], versions)
+    hints = list(hinted) or [None] * count
+    prompts = [prompt_ids if hint is None else hint.prompt_ids for hint in hints]
+    requests = [ReplyRequest(prompt, own, user=user) for prompt, own in zip(prompts, samplings, strict=True)]
+    streams = _start_all(engine, requests, versions)
     order = list(range(count))
     if shuffle:
         SystemRandom().shuffle(order)
     return tuple(
-        Candidate(completion_id if count == 1 else f"{completion_id}-{index}", index, samplings[i], streams[i], i)
+        Candidate(
+            completion_id if count == 1 else f"{completion_id}-{index}",
+            index,
+            samplings[i],
+            streams[i],
+            i,
+            hint=None if (hint := hints[i]) is None else hint.hint,
+        )
         for index, i in enumerate(order)
     )
 
@@ -196,3 +250,26 @@ async def grow(candidate: Candidate, started_at: float) -> AsyncIterator[str]:
                 candidate.first_text_s = time.perf_counter() - started_at
             candidate.text += item.text
             yield item.text
+
+
+async def draw_whole(draw: Draw) -> None:
+    """Draw all candidates to their ends, without showing anything. What one raises is raised when all are told to
+    stop; of a duel only where too few are left to be shown, and those that failed are dropped."""
+
+    async def drain(candidate: Candidate) -> None:
+        async for _ in grow(candidate, draw.started_at):
+            pass
+
+    tasks = [asyncio.create_task(drain(candidate)) for candidate in draw.candidates]
+    try:
+        found = await asyncio.gather(*tasks, return_exceptions=draw.to_show is not None)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    failed = [error for error in found if isinstance(error, BaseException)]
+    if failed:
+        left = tuple(one for one, error in zip(draw.candidates, found, strict=True) if error is None)
+        if len(left) < (draw.to_show or 0):
+            raise failed[0]
+        draw.candidates = left

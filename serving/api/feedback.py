@@ -14,13 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from feedback_store.connection import Connection
+from feedback_store.errors import NotFound
 from feedback_store.feedback import add_feedback
 from feedback_store.raters import ensure_rater, get_rater, rater_id_of
 from feedback_store.records import FeedbackAck, FeedbackKind, NewFeedback, Thumb
 from feedback_store.settings import PrivacySettings
 from serving.api.bodies import NO_NUL, Channel, Identifier, RaterName, StrictBody, read_body
 from serving.api.consent_rule import may_keep_text
-from serving.api.context import context_of
+from serving.api.context import ApiContext, context_of
 from serving.api.errors import ApiError
 
 router = APIRouter(tags=["feedback"])
@@ -58,7 +59,7 @@ class FeedbackBody(StrictBody):
     correction: Annotated[str, StringConstraints(pattern=NO_NUL, min_length=1, max_length=50_000)] | None = None
     """The answer that the rater would have liked: learned from once an admin approves it."""
     reason: Annotated[str, StringConstraints(pattern=NO_NUL, max_length=2_000)] | None = None
-    """Why, in the rater's words or a chip's. Only beside a thumb."""
+    """Why, in the rater's words or a chip's. Not beside a correction, which says it all."""
 
     def kind(self) -> FeedbackKind:
         """Return which act this is. Raises ApiError 400 unless it is exactly one, on the target it belongs to.
@@ -78,8 +79,8 @@ class FeedbackBody(StrictBody):
             raise _refusal(target, f"{target} with a {kind}")
         if getattr(self, other) is not None:
             raise _refusal(other, f"no {other} with a {kind}")
-        if self.reason is not None and kind != "thumb":
-            raise _refusal("reason", f"no reason with a {kind}: it belongs to a thumb")
+        if self.reason is not None and kind == "correction":
+            raise _refusal("reason", "no reason with a correction: it belongs to a thumb, a verdict or a ranking")
         return cast(FeedbackKind, kind)
 
 
@@ -122,10 +123,12 @@ async def give_feedback(request: Request) -> Response:
         reason=body.reason,
         idempotency_key=idempotency_key(request),
     )
-    if act.reason is None and act.correction is None:
-        ack = await context.store.write_async(_add_act, act)
-    else:
-        ack = await context.store.write_async(_add_words, act, context.privacy)
+    try:
+        ack = await _stored(context, act)
+    except NotFound:
+        if not await context.under_way.settled(act.reply_id or act.comparison_id or ""):
+            raise
+        ack = await _stored(context, act)
     context.metrics.feedback.labels(kind).inc()
     if ack.duplicate:
         context.metrics.duplicate_feedback.inc()
@@ -143,6 +146,12 @@ def idempotency_key(request: Request) -> str | None:
         message = f"Idempotency-Key has {len(key)} characters, wanted 1 to 255 printable ASCII ones"
         raise ApiError(400, message, param="Idempotency-Key", code="bad_idempotency_key")
     return key
+
+
+async def _stored(context: ApiContext, act: NewFeedback) -> FeedbackAck:
+    if act.reason is None and act.correction is None:
+        return await context.store.write_async(_add_act, act)
+    return await context.store.write_async(_add_words, act, context.privacy)
 
 
 def _add_act(connection: Connection, act: NewFeedback) -> FeedbackAck:

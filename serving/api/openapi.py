@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict
 from pydantic.json_schema import models_json_schema
 
+from serving.api.candidates import CandidatesBody
 from serving.api.chat_answer import ChatCompletion
 from serving.api.chat_body import ChatBody
 from serving.api.consent import ConsentBody, ConsentState
@@ -35,6 +36,7 @@ BODIES: dict[tuple[str, str], type[BaseModel]] = {
     ("/v1/versions/{version}/veto", "post"): VetoBody,
     ("/v1/quarantines", "post"): NewQuarantineBody,
     ("/v1/quarantines/{quarantine_id}", "post"): QuarantineBody,
+    ("/v1/candidates", "post"): CandidatesBody,
 }
 """What each route reads. A test holds this against the routes."""
 
@@ -157,7 +159,14 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
         responses.setdefault(status, {"description": STATUS_WORDS[status], "content": _json(Error)})
 
 
-NAMED_IN_BODIES = ("/v1/chat/completions", "/v1/feedback", "/v1/replies", "/v1/status", "/v1/quarantines")
+NAMED_IN_BODIES = (
+    "/v1/chat/completions",
+    "/v1/feedback",
+    "/v1/replies",
+    "/v1/status",
+    "/v1/quarantines",
+    "/v1/candidates",
+)
 """Routes that may not find what a body or a query names."""
 
 
@@ -174,7 +183,7 @@ def _refusals(path: str, method: str, operation: dict[str, Any]) -> list[str]:
         found += ["409", "413", "415"]
     if path.endswith("/veto") and method == "delete":
         found.append("409")
-    if path == "/v1/chat/completions":
+    if path in ("/v1/chat/completions", "/v1/candidates"):
         found.append("429")
     if path.startswith("/v1/"):
         found.append("503")

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from feedback_store import lineage, quarantines, side_by_sides, trust, versions
+from feedback_store import lineage, oversight, quarantines, side_by_sides, trust
 from feedback_store.audit import Act, audited
 from feedback_store.connection import Connection
 from feedback_store.records import Quarantine
@@ -131,7 +131,9 @@ async def veto_version(request: Request, version: VersionNumber) -> Response:
     context = context_of(request)
     caller = caller_of(request)
     act = Act(caller.actor, "version.veto", f"version {version}", body.reason)
-    await context.store.write_async(audited, act, _veto, version, body.reason, caller.name)
+    await context.store.write_async(
+        audited, act, oversight.veto_version, version, actor=caller.name, reason=body.reason
+    )
     await run_in_threadpool(context.on_pointer_moved)
     return answer(await context.store.read_async(side_by_sides.side_by_side_result, version))
 
@@ -185,13 +187,6 @@ async def decide_quarantine(request: Request, quarantine_id: QuarantineNumber) -
     body = await read_body(request, QuarantineBody)
     found = await context_of(request).store.write_async(_decide, quarantine_id, body.decision, caller_of(request))
     return answer(found)
-
-
-def _veto(connection: Connection, version: int, reason: str, actor: str) -> None:
-    side_by_sides.veto(connection, version, actor=actor, reason=reason)
-    present = versions.canary(connection)
-    if present is not None and present.version.version == version:
-        versions.stop_canary(connection, actor=actor, reason=f"vetoed: {reason}")
 
 
 def _decide(

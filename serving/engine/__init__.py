@@ -170,3 +170,15 @@ class Measured(Protocol):
 
     @property
     def figures(self) -> EngineFigures: ...
+
+
+@runtime_checkable
+class Scoring(Protocol):
+    """An engine that can say how likely a given completion is; one that passes requests on may not be able to."""
+
+    async def logprob_nats(
+        self, prompt_ids: tuple[int, ...], completion_ids: tuple[int, ...], version: int, *, user: str | None = None
+    ) -> float:
+        """Return log p(completion | prompt) at temperature 1 under a loaded version, in nats: what ReplyEnd holds of a
+        reply that was drawn. Raises as `Engine.start` does."""
+        ...

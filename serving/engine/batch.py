@@ -7,7 +7,7 @@ Synchronous and single-threaded: `torch_engine` drives it from its thread, the g
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -42,11 +42,27 @@ class Row:
     queued_at: float = field(default_factory=time.monotonic)
     cache_row: int | None = None
     """Where its keys are stored; None until its prompt begins to be read."""
+    given: tuple[int, ...] = ()
+    """A completion that is there already, to be scored: it is read like a prompt, and nothing is drawn."""
+    scored: bool = False
+    reads: tuple[int, ...] = field(init=False)
+    """What is read before the first token is drawn, or the last one scored."""
+
+    def __post_init__(self) -> None:
+        self.reads = self.request.prompt_ids + self.given[:-1]
+
+    def score(self, logits_KV: torch.Tensor, end: int) -> None:
+        """Take in the logits after the last K tokens up to position `end` of what it reads."""
+        last = end - len(self.request.prompt_ids) + 1
+        targets_K = torch.tensor(self.given[last - len(logits_KV) : last], device=logits_KV.device)
+        self.logprob_nats += float(torch.log_softmax(logits_KV, -1).gather(1, targets_K[:, None]).sum())
+        self.scored = end == len(self.reads)
 
 
-def new_row(request: ReplyRequest, sink: Sink, decode: Decode) -> Row:
+def new_row(request: ReplyRequest, sink: Sink, decode: Decode, given: tuple[int, ...] = ()) -> Row:
     """A reply that has not begun."""
-    return Row(request, sink, TextStream(decode, request.sampling.stop), random.Random(request.sampling.seed))
+    text = TextStream(decode, request.sampling.stop)
+    return Row(request, sink, text, random.Random(request.sampling.seed), given=given)
 
 
 class GenerationBatch:
@@ -83,12 +99,12 @@ class GenerationBatch:
         """How many of `waiting`, in order, should join now: as many as rows are free, but no more prompts than a few
         steps can read, so that who comes later and is due earlier need not wait behind them. At least one when a row
         is free and no prompt is being read."""
-        unread = sum(len(row.request.prompt_ids) - self._stored(row) for row in self.rows if not row.token_ids)
+        unread = sum(len(row.reads) - self._stored(row) for row in self.rows if not row.token_ids)
         count = 0
         for row in waiting[: self.free_rows]:
-            if unread and unread + len(row.request.prompt_ids) > _ALONE * self._prefill_tokens:
+            if unread and unread + len(row.reads) > _ALONE * self._prefill_tokens:
                 break
-            unread += len(row.request.prompt_ids)
+            unread += len(row.reads)
             count += 1
         return count
 
@@ -106,11 +122,26 @@ class GenerationBatch:
         logits = self._forward.run([piece for _, piece in pieces])
         for _, piece in pieces:
             self._cache.stored(piece.row).extend(piece.token_ids)
-        drawing = [row for row, piece in pieces if piece.wants_logits]
+        wanted = [(row, piece) for row, piece in pieces if piece.wants_logits]
+        if any(row.given for row, _ in wanted):
+            wanted, logits = self._score(wanted, logits)
+        drawing = [row for row, _ in wanted]
         if drawing:
             self._append(drawing, logits)
         self._leave()
         return len(drawing)
+
+    def _score(
+        self, wanted: Sequence[tuple[Row, Piece]], logits: torch.Tensor
+    ) -> tuple[list[tuple[Row, Piece]], torch.Tensor]:
+        """Score given completions; return what is left to draw, with its logits."""
+        parts = torch.split(logits, [piece.every for _, piece in wanted])
+        for (row, piece), part in zip(wanted, parts, strict=True):
+            if row.given:
+                row.score(part, piece.end)
+        left = [place for place, (row, _) in enumerate(wanted) if not row.given]
+        rest = torch.cat([parts[place] for place in left]) if left else logits[:0]
+        return [wanted[place] for place in left], rest
 
     def abandon(self) -> None:
         """End every reply as cancelled and forget the cache: a step failed, and what it has stored is not known."""
@@ -137,10 +168,10 @@ class GenerationBatch:
                 continue
             assert row.cache_row is not None
             being_read.append(row)
-            prompt, start = row.request.prompt_ids, self._stored(row)
-            chunk = prompt[start : start + budget]
+            start = self._stored(row)
+            chunk = row.reads[start : start + budget]
             budget -= len(chunk)
-            pieces.append((row, Piece(row.cache_row, start, chunk, start + len(chunk) == len(prompt))))
+            pieces.append((row, _reading(row, Piece(row.cache_row, start, chunk))))
         return pieces
 
     def _begin(self, row: Row, being_read: Sequence[Row]) -> bool:
@@ -191,6 +222,8 @@ class GenerationBatch:
     def _finish_reason(self, row: Row) -> FinishReason | None:
         if row.cancelled:
             return "cancelled"
+        if row.given:
+            return None if not row.scored else "stop" if row.given[-1] in self._end_ids else "length"
         if not row.token_ids:
             return None
         if row.token_ids[-1] in self._end_ids or row.text.stopped:
@@ -203,4 +236,13 @@ def end_row(row: Row, reason: FinishReason, policy: PolicyRef) -> None:
     rest = row.text.finish()
     if rest:
         row.sink(ReplyDelta(rest))
-    row.sink(ReplyEnd(reason, tuple(row.token_ids), row.logprob_nats, policy))
+    row.sink(ReplyEnd(reason, row.given or tuple(row.token_ids), row.logprob_nats, policy))
+
+
+def _reading(row: Row, piece: Piece) -> Piece:
+    """Ask for the logits that a chunk of what a row reads is read for: after its very last token, or wherever a given
+    completion goes on."""
+    if not row.given:
+        return replace(piece, wants_logits=piece.end == len(row.reads))
+    first = max(piece.start, len(row.request.prompt_ids) - 1)
+    return replace(piece, wants_logits=piece.end > first, every=max(1, piece.end - first))

@@ -21,6 +21,8 @@ class Piece:
     start: int
     token_ids: Sequence[int]
     wants_logits: bool = True
+    every: int = 1
+    """After how many of its last tokens, where it wants logits."""
 
     @property
     def end(self) -> int:
@@ -32,8 +34,9 @@ class RowForward(Protocol):
     """A model and the key-value cache of its rows. Single-threaded; every row's positions are written in order."""
 
     def run(self, pieces: Sequence[Piece]) -> torch.Tensor:
-        """Store the keys and values of every piece; return float32 logits [wanted, vocabulary] after the last token of
-        each piece that wants them, in the order given. At most one piece a row; at least one piece."""
+        """Store the keys and values of every piece; return float32 logits [wanted, vocabulary] after the last token (or
+        the last `every`) of each piece that wants them, in the order given. At most one piece a row; at least one
+        piece."""
         ...
 
     def copy_row(self, source: int, target: int, length: int) -> None:

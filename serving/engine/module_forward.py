@@ -27,16 +27,20 @@ class ModuleForward:
         ):
             if group:
                 logits = self._run_padded(group)
-                found.update((piece.row, logits[place]) for place, piece in enumerate(group) if piece.wants_logits)
+                found.update(
+                    (piece.row, logits[place, -piece.every :])
+                    for place, piece in enumerate(group)
+                    if piece.wants_logits
+                )
         wanted = [found[piece.row] for piece in pieces if piece.wants_logits]
-        return torch.stack(wanted) if wanted else torch.empty(0, 0, device=self._device)
+        return torch.cat(wanted) if wanted else torch.empty(0, 0, device=self._device)
 
     def copy_row(self, source: int, target: int, length: int) -> None:
         """See RowForward."""
         self._slots.copy_row(source, target, length)
 
     def _run_padded(self, pieces: Sequence[Piece]) -> torch.Tensor:
-        """Run pieces left-padded to one length; return the logits after the last token of each."""
+        """Run pieces left-padded to one length; return the logits after the last tokens of each [pieces, kept, V]."""
         longest = max(len(piece.token_ids) for piece in pieces)
         padded = [[piece.token_ids[0]] * (longest - len(piece.token_ids)) + list(piece.token_ids) for piece in pieces]
         starts = torch.tensor([piece.end - longest for piece in pieces], device=self._device)
@@ -55,7 +59,7 @@ class ModuleForward:
             attention_mask=mask[:, None],
             past_key_values=self._slots,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=(kept := max(piece.every for piece in pieces)),
         )
-        logits: torch.Tensor = output.logits[:, -1, :].float()
+        logits: torch.Tensor = output.logits[:, -kept:, :].float()
         return logits

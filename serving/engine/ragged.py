@@ -50,7 +50,15 @@ def ragged_step(pieces: Sequence[Piece]) -> RaggedStep:
         token_ids=torch.tensor(token_ids),
         rows=torch.tensor(rows),
         positions=torch.tensor(positions),
-        wanted=torch.tensor([last[piece.row] for piece in pieces if piece.wants_logits], dtype=torch.long),
+        wanted=torch.tensor(
+            [
+                last[piece.row] - back
+                for piece in pieces
+                if piece.wants_logits
+                for back in range(piece.every - 1, -1, -1)
+            ],
+            dtype=torch.long,
+        ),
     )
 
 

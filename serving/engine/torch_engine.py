@@ -16,9 +16,10 @@ from functools import partial
 
 import torch
 
-from feedback_store.records import Message
+from feedback_store.records import Message, Sampling
 from serving.engine import (
     EngineClosed,
+    EngineUnavailable,
     PolicyRef,
     PromptTooLong,
     ReplyDelta,
@@ -135,6 +136,27 @@ class TorchEngine:
             stream.bind(self._admit(generation, request, stream.feed))
             return stream
 
+    async def logprob_nats(
+        self, prompt_ids: tuple[int, ...], completion_ids: tuple[int, ...], version: int, *, user: str | None = None
+    ) -> float:
+        """See `serving.engine.Scoring`. The completion is read in chunks, like a prompt, beside what is drawn."""
+        if not completion_ids:
+            return 0.0
+        if len(prompt_ids) + len(completion_ids) > self._max_positions:
+            raise PromptTooLong(len(prompt_ids) + len(completion_ids), self._max_positions)
+        request = ReplyRequest(prompt_ids, Sampling(max_tokens=1), version=version, user=user)
+        with self._lock:
+            generation = self._generation_for(request)
+            stream = TorchStream(generation.batch.policy)
+            stream.bind(self._admit(generation, request, stream.feed, completion_ids))
+        try:
+            async for item in stream:
+                if isinstance(item, ReplyEnd) and item.finish_reason != "cancelled":
+                    return item.logprob_nats
+        finally:
+            stream.cancel()
+        raise EngineUnavailable("the scoring of a completion broke off")
+
     def load(self, policy: PolicyRef) -> None:
         """Build a generation beside the others, in the caller's thread. Raises AdapterRefused; then nothing changes."""
         with self._lock:
@@ -195,12 +217,12 @@ class TorchEngine:
             raise VersionNotServed(request.version)
         return generation
 
-    def _admit(self, generation: _Generation, request: ReplyRequest, sink: Sink) -> Row:
+    def _admit(self, generation: _Generation, request: ReplyRequest, sink: Sink, given: tuple[int, ...] = ()) -> Row:
         if self._closing:
             raise EngineClosed("the server is stopping; try again in a few seconds")
         queues = [other.waiting for other in self._generations.values()]
         check_room(queues, request.user, self._settings.queue_limit, self._recent_wait_s)
-        row = new_row(self._within_context(request), sink, self._base.tokenizer.decode)
+        row = new_row(self._within_context(request), sink, self._base.tokenizer.decode, given)
         generation.waiting.append(request.user, row)
         self._lock.notify()
         return row

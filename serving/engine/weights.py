@@ -3,6 +3,9 @@
 Unmerged LoRA costs 28-44 % of the decoding speed, so every generation is merged: W' = W + (α / r) B A, computed in
 float32 from the checkpoint's own weights (never by un-merging a former generation, which drifts) and rounded once to
 the serving dtype. Whatever the adapter does not touch is shared between generations.
+
+rsLoRA scales by α / √r. DoRA (Liu et al. 2024, arXiv:2402.09353, equation 5) gives each row of V = W + (α / r) B A a
+length m of its own: W' = m V / ‖V‖, row by row.
 """
 
 import copy
@@ -16,7 +19,7 @@ from safetensors.torch import load_file
 
 from serving.adapters import check_adapter, read_adapter_config
 from serving.engine import PolicyRef
-from serving.engine.admission import Pairs, require_fit
+from serving.engine.admission import Magnitudes, Pairs, require_fit
 from serving.engine.allocator import keep_freed_memory
 from serving.engine.base_model import (
     choose_device,
@@ -113,12 +116,15 @@ class BaseWeights:
             return {}
         check_adapter(policy.adapter_dir, policy.adapter_sha256, self.fingerprint, prompts=self.prompts)
         config = read_adapter_config(policy.adapter_dir)
-        pairs = lora_pairs(load_file(policy.adapter_dir / "adapter_model.safetensors"))
-        require_fit(self._model, pairs, config)
+        tensors = load_file(policy.adapter_dir / "adapter_model.safetensors")
+        pairs, magnitudes = lora_pairs(tensors), dora_magnitudes(tensors)
+        require_fit(self._model, pairs, config, magnitudes)
         merged = {}
         for path, weight in self._pristine.read(list(pairs)).items():
             down_RI, up_OR = pairs[path]
             weight = weight + config.scaling * (up_OR.float() @ down_RI.float())
+            if path in magnitudes:
+                weight = with_row_lengths(weight, magnitudes[path].float())
             merged[path] = weight.to(self.dtype).to(self.device)
         return merged
 
@@ -133,3 +139,17 @@ def lora_pairs(tensors: dict[str, torch.Tensor]) -> Pairs:
         path = stem.removeprefix(_PREFIX)
         pairs[path] = (tensor, tensors[f"{stem}.lora_B.weight"])
     return pairs
+
+
+def dora_magnitudes(tensors: dict[str, torch.Tensor]) -> Magnitudes:
+    """Return DoRA's magnitudes by the layer's path; none for the other kinds."""
+    end = ".lora_magnitude_vector"
+    return {
+        name.removesuffix(end).removeprefix(_PREFIX): tensor for name, tensor in tensors.items() if name.endswith(end)
+    }
+
+
+def with_row_lengths(weight_OI: torch.Tensor, lengths_O: torch.Tensor) -> torch.Tensor:
+    """Return the weight with each row stretched to its length; a row of zeros stays one."""
+    norms_O: torch.Tensor = torch.linalg.norm(weight_OI, dim=1)
+    return weight_OI * (lengths_O / norms_O.clamp(min=torch.finfo(norms_O.dtype).tiny))[:, None]

@@ -28,8 +28,8 @@ def thumbwise(*arguments: str, stdin: str | None = None, **environ: str | None) 
 def test_help_names_every_command() -> None:
     result = thumbwise("--help")
     names = (
-        "up", "serve", "train", "chat", "round", "version", "readiness", "feedback", "raters", "packs", "demo",
-        "config", "doctor",
+        "up", "serve", "train", "chat", "round", "version", "readiness", "feedback", "candidates", "raters", "packs",
+        "demo", "config", "doctor",
     )  # fmt: skip
     assert result.exit_code == 0
     assert all(f"\n  {name} " in result.stdout for name in names)
@@ -61,7 +61,8 @@ def test_lists_are_tables_for_people_and_json_for_programs(running: Running) -> 
     assert (base["version"], base["state"], base["adapter_sha256"]) == (1, "live", None)
     assert json.loads(thumbwise("round", "list", "--json", "--data", data).stdout) == []
     assert json.loads(thumbwise("readiness", "--json", "--data", data).stdout)["ready"] is False
-    assert "thumbs" in thumbwise("readiness", "--data", data).stdout
+    said = thumbwise("readiness", "--data", data).stdout
+    assert "200 more thumbs, 50 of them down" in said and "agreement: not known" in said
 
 
 def test_the_live_version_cannot_be_a_canary_and_what_did_not_begin_cannot_stop(running: Running) -> None:

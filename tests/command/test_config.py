@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from thumbwise.config import ConfigError, load_settings, without_password
+from thumbwise import config
+from thumbwise.config import ConfigError, load_settings, models_dir_of, without_password
 
 
 def written(data_dir: Path, text: str) -> Path:
@@ -20,11 +21,61 @@ def problems_of(data_dir: Path, environ: dict[str, str] | None = None, text: str
     return caught.value.problems
 
 
-def test_without_anything_the_defaults_are_in_force(tmp_path: Path) -> None:
+def test_without_anything_the_defaults_are_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "CHECKOUT", tmp_path / "packages")
     settings = load_settings(tmp_path, environ={})
     assert settings.serving.port == 8080
     assert settings.models_dir == tmp_path / "models"
     assert settings.origins == {}
+
+
+def test_a_model_that_make_has_fetched_is_found_and_one_in_the_data_folder_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "CHECKOUT", tmp_path / "checkout")
+    own, of_make = tmp_path / "data" / "models", tmp_path / "checkout" / ".models"
+    assert models_dir_of(tmp_path / "data", {}) == own
+    of_make.mkdir(parents=True)
+    assert models_dir_of(tmp_path / "data", {}) == of_make
+    assert load_settings(tmp_path / "data", environ={}).models_dir == of_make
+    own.mkdir(parents=True)
+    assert models_dir_of(tmp_path / "data", {}) == own
+    assert models_dir_of(tmp_path / "data", {"THUMBWISE_MODELS_DIR": "/models"}) == Path("/models")
+
+
+def test_a_section_within_a_section_is_read_from_file_and_environment(tmp_path: Path) -> None:
+    written(tmp_path, '[sign_in.github]\nclient_id = "Iv1.abc"\n')
+    environ = {
+        "THUMBWISE_GITHUB_CLIENT_SECRET": "hush",
+        "THUMBWISE_SIGN_IN_DISCORD_CLIENT_ID": "42",
+        "THUMBWISE_DISCORD_CLIENT_SECRET": "hush too",
+    }
+    settings = load_settings(tmp_path, environ=environ)
+    assert (settings.sign_in_github.client_id, settings.github_client_secret) == ("Iv1.abc", "hush")
+    assert (settings.sign_in_discord.client_id, settings.discord_client_secret) == ("42", "hush too")
+    assert settings.section("sign_in.github") == settings.sign_in_github
+    assert settings.origins["sign_in.github.client_id"].endswith("thumbwise.toml line 2")
+    assert settings.origins["sign_in.discord.client_id"] == "THUMBWISE_SIGN_IN_DISCORD_CLIENT_ID"
+    assert "hush" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "wanted"),
+    [
+        ("[sign_in.github]\nclient_id = 'a'", {}, "THUMBWISE_GITHUB_CLIENT_SECRET (or …_FILE) is not"),
+        ("", {"THUMBWISE_DISCORD_CLIENT_SECRET": "x"}, "sign_in.discord.client_id is not"),
+        ("[sign_in.gitlab]\nclient_id = 'a'", {}, "unknown section [sign_in.gitlab]; did you mean [sign_in.github]?"),
+        ("[sign_in]\nclient_id = 'a'", {}, "sign_in.client_id stands in no section; did you mean sign_in."),
+        ("[sign_in.github]\nclient_di = 'a'", {}, "did you mean sign_in.github.client_id?"),
+        ("[sign_in.github]\nurl = 'http://github.example'", {}, "wanted: an address that begins with https://"),
+        ("[sign_in.discord]\nclient_id = 42", {}, "wanted: a valid string"),
+    ],
+)
+def test_a_sign_in_that_cannot_work_is_said_at_the_start(
+    tmp_path: Path, text: str, environ: dict[str, str], wanted: str
+) -> None:
+    (problem,) = problems_of(tmp_path, environ, text)
+    assert wanted in problem
 
 
 def test_a_flag_beats_the_environment_which_beats_the_file(tmp_path: Path) -> None:
@@ -129,6 +180,15 @@ def test_vllm_without_an_address_is_refused_and_its_addresses_are_plain(tmp_path
         assert "vllm.replicas" in problem
     settings = load_settings(tmp_path, environ={"THUMBWISE_VLLM_REPLICAS": "http://a:1/, https://b/prefix"})
     assert settings.vllm.replicas == ("http://a:1", "https://b/prefix")
+
+
+def test_a_kind_of_adapter_that_could_not_be_trained_or_served_is_refused(tmp_path: Path) -> None:
+    vllm = {"THUMBWISE_POLICY_ENGINE": "vllm", "THUMBWISE_VLLM_REPLICAS": "http://a:1"}
+    (problem,) = problems_of(tmp_path, vllm | {"THUMBWISE_LORA_KIND": "dora"})
+    assert "vLLM does not serve" in problem
+    assert load_settings(tmp_path, environ=vllm | {"THUMBWISE_LORA_KIND": "rslora"}).lora.kind == "rslora"
+    (problem,) = problems_of(tmp_path, {"THUMBWISE_LORA_FOUR_BIT_BASE": "true", "THUMBWISE_POLICY_DEVICE": "cpu"})
+    assert "for CUDA alone" in problem
 
 
 def test_no_secret_of_the_vllm_servers_is_shown(tmp_path: Path) -> None:

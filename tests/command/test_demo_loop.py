@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,9 @@ class SmallServer:
         text = "Yes, do it now." if self.live > 1 else "You can do it now or later or whenever you like to do it, and"
         number = len(self.chats)
         choice = {"message": {"content": text}, "finish_reason": "stop", "reply_id": f"r-{number}"}
+        if body.get("n") == 2:
+            other = {"message": {"content": "No."}, "finish_reason": "stop", "reply_id": f"r-{number}-other"}
+            return {"choices": [choice, other], "policy_version": self.live, "comparison_id": f"c-{number}"}
         return {"choices": [choice], "policy_version": self.live, "conversation_id": "c", "comparison_id": None}
 
     def look(self) -> dict[str, Any]:
@@ -119,6 +122,19 @@ def test_the_crowd_agrees_chats_and_rates_every_reply_once() -> None:
     assert all(thumb["channel"] == "demo" for thumb in server.thumbs)
     assert [item.up + item.down for item in story.rounds] == [40, 40]
     assert len({chat["seed"] for chat in server.chats}) == len(server.chats)
+
+
+def test_a_crowd_of_duels_gives_a_verdict_on_every_pair_and_asks_for_its_method() -> None:
+    server = SmallServer()
+    story = run(server, replace(PLAN, votes="duels", method="dpo"))
+    compared = [chat for chat in server.chats if chat.get("n") == 2]
+    assert len(compared) == 40 and all(chat["metadata"]["compare"] for chat in compared)
+    assert len({act["comparison_id"] for act in server.thumbs}) == len(server.thumbs) == 40
+    for act in server.thumbs:
+        number = act["comparison_id"].removeprefix("c-")
+        assert act["verdict"] in (f"r-{number}", f"r-{number}-other", "tie", "both_bad")
+    assert [sum(item.verdicts.values()) for item in story.rounds] == [20, 20]
+    assert {asked["method"] for asked in server.rounds} == {"dpo"}
 
 
 def test_every_version_is_measured_on_the_fresh_prompts_and_none_of_them_is_rated() -> None:

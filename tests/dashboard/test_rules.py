@@ -14,7 +14,7 @@ from tests.web.running import ADMIN_TOKEN
 
 VALUES = {
     "rater_id": "0" * 32, "user_id": "999", "key_id": "ab", "topic": "rounds", "reply_id": "r", "conversation_id": "c",
-    "model": "thumbwise", "bundle": "b", "file": "f", "path": "nothing",
+    "provider": "github", "audit_id": "999", "model": "thumbwise", "bundle": "b", "file": "f", "path": "nothing",
 }  # fmt: skip
 
 

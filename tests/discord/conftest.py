@@ -131,11 +131,10 @@ async def played(
     """Play a story in a world whose bot keeps its file in `folder` and speaks to the server at `url`."""
     parts = AsyncExitStack()
     given = {"compare_share": 0.0, "shard_count": 1, "edit_every_s": 1, **settings}
-    trains = bool(given.pop("trains_on_text", False))
 
     async def start(**changed: object) -> ThumbwiseBot:
         values = DiscordSettings.model_validate({**given, **changed})
-        bot = DiscordBot(folder, url, values, TOKEN, admin_token, trains)
+        bot = DiscordBot(folder, url, values, TOKEN, admin_token)
         return await parts.enter_async_context(built(bot))
 
     async with parts, simcord.run(await start(), settle_timeout=30.0) as env:
@@ -159,7 +158,7 @@ def speak_languages(world: World) -> None:
             payload["locale"] = world.languages.get(int(user["id"]), "en-US")
         return emit(event, payload, *args, **kwargs)
 
-    world.env.backend.emit = with_language
+    world.env.backend.emit = with_language  # type: ignore[method-assign]
 
 
 def labels(message: Any) -> list[str]:

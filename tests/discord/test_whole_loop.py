@@ -29,7 +29,7 @@ def test_what_people_rate_on_discord_is_learnt_served_and_taken_back(tmp_path: P
             await _loop(world, client)
 
     try:
-        asyncio.run(played(story, tmp_path / "bot", server.url, token, {"trains_on_text": True}, limit_s=380))
+        asyncio.run(played(story, tmp_path / "bot", server.url, token, {}, limit_s=380))
     finally:
         assert stop_server(server) == 0
 
@@ -39,7 +39,7 @@ async def _loop(world: World, client: AsyncThumbwise) -> None:
     await world.restart(admin_ids=(boss.id,))
     people = [world.person(f"person{number}") for number in range(PEOPLE)]
     for person in people:
-        await client.give_consent(str(person.id), "discord", True)
+        assert not (await client.give_consent(str(person.id), "discord", True)).held_back
     for turn in range(2):
         for number, person in enumerate(people):
             await person.send_dm(f"tell me about number {number} and {turn}")

@@ -94,8 +94,31 @@ BAD_CONTENT: dict[str, tuple[Callable[[Path], None], str]] = {
         "is I32; wanted: F32",
     ),
     "another kind of adapter": (lambda d: _edit_config(d, peft_type="LOHA"), "only LORA is served"),
+    "DoRA without magnitudes": (lambda d: _edit_config(d, use_dora=True), "without .*lora_magnitude_vector.*DoRA"),
+    "magnitudes of what is not DoRA": (lambda d: _make_dora(d, use_dora=False), "no LoRA matrix"),
+    "a magnitude of another shape": (lambda d: _make_dora(d, lambda m: m[:3].clone()), "is of shape"),
+    "a magnitude that is NaN": (lambda d: _make_dora(d, lambda m: m * float("nan")), "lengths are none of these"),
+    "a negative magnitude": (lambda d: _make_dora(d, lambda m: -m), "lengths are none of these"),
+    "a huge magnitude": (lambda d: _make_dora(d, lambda m: m * 1e4), "times as large as it is"),
+    "use_dora that is no switch": (lambda d: _edit_config(d, use_dora="yes"), "use_dora 'yes'"),
     "no tensors": (lambda d: save_file({}, d / "adapter_model.safetensors"), "holds no tensors"),
 }
+
+
+def _make_dora(
+    directory: Path, change: Callable[[torch.Tensor], torch.Tensor] = torch.clone, use_dora: bool = True
+) -> None:
+    """Give every layer a magnitude, one of them changed."""
+
+    def add(tensors: dict[str, torch.Tensor]) -> None:
+        for name, found in list(tensors.items()):
+            if name.endswith(".lora_B.weight"):
+                tensors[name.replace("lora_B.weight", "lora_magnitude_vector")] = torch.ones(len(found))
+        name = _first(tensors, "magnitude")
+        tensors[name] = change(tensors[name])
+
+    _edit_tensors(directory, add)
+    _edit_config(directory, use_dora=use_dora)
 
 
 def _leave_out_a_layer(tensors: dict[str, torch.Tensor]) -> None:
@@ -194,11 +217,11 @@ def test_a_sealed_config_with_a_key_beyond_those_known_is_refused_although_its_h
 ) -> None:
     policy = sealed_policy(tmp_path, base.directory, version=2, seed=1)
     assert policy.adapter_dir is not None
-    _edit_config(policy.adapter_dir, use_dora=True)
+    _edit_config(policy.adapter_dir, lora_bias=True)
     sha256 = adapter_hash(policy.adapter_dir)
     _rewrite_manifest(policy.adapter_dir, sha256=sha256)
     renamed = policy.adapter_dir.rename(tmp_path / "adapters" / sha256)
-    with pytest.raises(AdapterRefused, match=r"has use_dora; wanted: only peft_type"):
+    with pytest.raises(AdapterRefused, match=r"has lora_bias; wanted: only peft_type"):
         base.build(PolicyRef(2, sha256, renamed))
 
 
@@ -272,7 +295,8 @@ def test_a_refused_adapter_leaves_nothing_behind(tmp_path: Path, base: BaseWeigh
 
 
 NOT_PLAIN: list[dict[str, object]] = [
-    {"use_dora": True},
+    {"lora_bias": True},
+    {"use_qalora": True},
     {"bias": "all"},
     {"modules_to_save": ["lm_head"]},
     {"init_lora_weights": "pissa"},

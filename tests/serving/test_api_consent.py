@@ -42,12 +42,20 @@ def consent_of(client, rater="anna", channel="web"):
 
 
 def test_consent_is_asked_given_and_revoked(client):
-    assert consent_of(client) == {"consent": None, "version": None, "current_version": 1}
-    assert say(client).json() == {"consent": True, "version": 1, "current_version": 1}
+    assert consent_of(client) == {"consent": None, "version": None, "current_version": 1, "held_back": False}
+    assert say(client).json() == {"consent": True, "version": 1, "current_version": 1, "held_back": False}
     assert consent_of(client)["consent"] is True
     say(client, given=False)
     assert consent_of(client)["consent"] is False
     assert consent_of(client, channel="telegram")["consent"] is None
+
+
+def test_whoever_asks_is_told_where_no_round_learns_from_texts_at_present(client, context):
+    assert say(client, channel="discord").json()["held_back"] is True
+    context.held_back_channels = ()
+    assert consent_of(client, channel="discord") == {
+        "consent": True, "version": 1, "current_version": 1, "held_back": False,
+    }  # fmt: skip
 
 
 def test_without_consent_a_reply_is_attributed_but_its_words_are_not_kept(client, chat, store):

@@ -88,7 +88,7 @@ def test_the_same_key_of_two_raters_is_two_acts(client, reply_id, store):
         ({"comparison_id": "c-1", "thumb": "up"}, "reply_id"),
         ({"reply_id": "r-1", "verdict": "tie"}, "comparison_id"),
         ({"reply_id": "r-1", "comparison_id": "c-1", "thumb": "up"}, "comparison_id"),
-        ({"comparison_id": "c-1", "verdict": "tie", "reason": "x"}, "reason"),
+        ({"reply_id": "r-1", "correction": "y", "reason": "x"}, "reason"),
     ],
 )
 def test_a_body_that_is_not_exactly_one_act_is_refused_by_name(client, body, param):

@@ -53,6 +53,27 @@ def test_generation_stops_within_two_steps_when_the_reader_leaves(base_url, word
     assert reply.text.startswith("".join(chunk["choices"][0]["delta"].get("content", "") for chunk in seen))
 
 
+def test_a_rating_that_overtakes_its_replys_row_waits_for_it(base_url, words):
+    words.length, words.step_s = 40, 0.02
+    body = {**BODY, "max_tokens": 40}
+    with (
+        httpx.Client(trust_env=False) as http,
+        http.stream("POST", f"{base_url}/v1/chat/completions", json=body) as said,
+    ):
+        lines = said.iter_lines()
+        first = json.loads(next(lines).removeprefix("data: "))
+        act = {"reply_id": first["id"], "rater": "ada", "channel": "web", "thumb": "down"}
+        # The reply takes most of a second more, and its row comes after it.
+        rated = httpx.post(f"{base_url}/v1/feedback", json=act, trust_env=False)
+        assert "[DONE]" in list(lines)[-2]
+    assert rated.status_code == 200, rated.text
+
+
+def test_a_rating_of_a_reply_that_is_not_under_way_is_refused_at_once(base_url, words):
+    act = {"reply_id": "0" * 32, "rater": "ada", "channel": "web", "thumb": "down"}
+    assert httpx.post(f"{base_url}/v1/feedback", json=act, trust_env=False).status_code == 404
+
+
 def test_a_comparison_that_was_not_seen_to_its_end_is_not_stored(base_url, words, store):
     words.length, words.step_s = 64, 0.02
     leave_after(base_url, {**BODY, "max_tokens": 64, "n": 2, "metadata": {"compare": True}}, chunks=4)

@@ -96,6 +96,12 @@ def test_agreement_is_between_people_and_reliability_needs_enough_votes() -> Non
     known = {one.rater_id: one for one in trust.reliabilities(votes, 20)}
     assert known["contrary"].high < known["rater-0"].low
     assert trust.reliabilities(votes, 101) == []
+    # Of one mind on every comparison: perfect agreement, whichever reply has the lesser id.
+    one_mind = {f"comparison c{n}": {"anna": f"c{n}-a", "ben": f"c{n}-a"} for n in range(20)}
+    assert trust.agreement_of(one_mind)[0].alpha == 1.0
+    often = one_mind | {f"comparison d{n}": {"anna": f"d{n}-a", "ben": f"d{n}-b"} for n in range(9)}
+    found, alike = trust.agreement_of(often)
+    assert found.alpha is not None and found.alpha == pytest.approx(1 - (9 / 29) / 0.5, abs=0.02) and found.units == 29
     nobody, none = trust.agreement_of({})
     assert (nobody.alpha, none) == (None, None)
 

@@ -6,7 +6,7 @@ import time
 import httpx
 import pytest
 
-from bot.telegram.polling import TokenRefused
+from bot.tokens import TokenRefused
 from feedback_store.feedback import recent_feedback
 from feedback_store.replies import recent_replies
 from tests.telegram.conftest import ADMIN, StartBot, agree, decline

@@ -24,7 +24,7 @@ REPORT = {"outcome": "pass", "summary": "every check passed", "checks": []}
 class PassingProcess:
     """Says what a round says that passes."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int, training: Any = None) -> None:
         self._left: list[dict[str, Any]] = [
             {"event": "metric", "step": 1, "values": {"loss": 0.5}},
             {"event": "state", "state": "gating"},

@@ -12,7 +12,7 @@ from serving.engine import PolicyRef
 from tests.trainer.parts import DISLIKED, LIKED, PEFT_NOISE, QUICK_TRAINING, question, reply_text
 from trainer.drawing import Drawn
 from trainer.gate import run_gate
-from trainer.job import Job, PromptRow, VoteRow
+from trainer.job import Job, PairRow, PromptRow, VoteRow
 from trainer.methods.kto import train_kto
 from trainer.policies import Policies
 from trainer.settings import GateSettings
@@ -128,6 +128,26 @@ def test_the_report_is_json_and_holds_no_text_of_users(learnt: Policies, job: Jo
     }
 
 
+def test_people_see_replies_to_prompts_that_were_trained_on_beside_those_that_were_not(
+    learnt: Policies, job: Job
+) -> None:
+    asked: list[int] = []
+    candidate = drawing(lambda place: ordinary(place + 1000))
+
+    def draw(policy: PolicyRef, prompts: Sequence[tuple[int, ...]], n: int, sampling: Sampling) -> list[Drawn]:
+        asked.append(len(prompts) * n)
+        return list(candidate(policy, prompts, n, sampling))
+
+    rows = held_out(24)
+    rows += [replace(rows[0], feedback_id=99)]  # two raters on one prompt are one prompt
+    report = judge(learnt, job, draw, train=rows)
+    assert asked == [128, 128, 4, 4]
+    assert report["sample"]["replies"] == 128, "they are for people alone, and measured nowhere"
+    assert [one["after"] for one in report["seen_examples"]] == [ordinary(1000 + place) for place in range(4)]
+    assert all(one["prompt_reply_id"] and one["prompt"] is None for one in report["seen_examples"])
+    assert judge(learnt, job, drawing(ordinary), train=[])["seen_examples"] == []
+
+
 def test_without_prompts_or_held_out_votes_the_gate_is_inconclusive(job: Job) -> None:
     policies = Policies.open(job)
     bare = judge(policies, job, drawing(ordinary), prompts=[], held_out=[])
@@ -140,3 +160,19 @@ def test_without_prompts_or_held_out_votes_the_gate_is_inconclusive(job: Job) ->
     assert {name for name, outcome in outcomes(same).items() if outcome != "pass"} == {"held_out_preference"}
     kl = next(check for check in same["checks"] if check["name"] == "kl_live")
     assert kl["value"] == 0
+
+
+def test_where_nobody_gave_thumbs_comparisons_speak_for_the_candidate(learnt: Policies, job: Job) -> None:
+    pairs = [
+        PairRow(n, n % 6, question(f"held out {n}"), reply_text(LIKED[n % 2]), reply_text(DISLIKED[n % 2]))
+        for n in range(40)
+    ]
+    passed = judge(learnt, job, drawing(lambda place: ordinary(place + 1000)), held_out=pairs)
+    assert passed["outcome"] == "pass", passed["summary"]
+    assert "held_out_preference" not in outcomes(passed)
+    turned = [replace(pair, chosen=pair.rejected, rejected=pair.chosen) for pair in pairs]
+    assert judge(learnt, job, drawing(lambda place: ordinary(place + 1000)), held_out=turned)["outcome"] == "fail"
+    mixed = judge(learnt, job, drawing(lambda place: ordinary(place + 1000)), held_out=[*held_out(), *turned])
+    assert (mixed["outcome"], outcomes(mixed)["held_out_pairs"]) == ("pass", "fail"), (
+        "thumbs are there, and they decide"
+    )

@@ -19,13 +19,14 @@ from trainer.job import Job, PromptRow
 from trainer.method_settings import OnlineSettings
 from trainer.methods import online
 from trainer.methods.grpo import Grpo, group_advantages, sequence_ratio
-from trainer.methods.online import completion_logprobs, moved_nats, train_online, watched
+from trainer.methods.online import completion_logprobs, final_rewards, moved_nats, train_online, watched
 from trainer.methods.ppo import Ppo, clipped_policy_loss, clipped_value_loss, gae, token_rewards, whiten
 from trainer.methods.rollouts import Rollout, draw_rollout, k3, prompts_of, until_first_end
 from trainer.policies import Policies
 
 pytestmark = [pytest.mark.filterwarnings(noise) for noise in PEFT_NOISE]
 QUICK_ONLINE = OnlineSettings(
+    min_words=0,
     iterations=3,
     prompts=4,
     replies=3,
@@ -94,6 +95,17 @@ def test_a_reply_is_rewarded_at_its_end_and_pays_for_divergence_everywhere() -> 
     assert found.tolist() == pytest.approx([-0.05, 0.1, 3.0])
 
 
+def test_a_reply_of_too_few_words_gets_the_lowest_reward_and_an_unfinished_one_pays() -> None:
+    texts = ["Boil the water first.", "Yes.", "It is a matter of", ""]
+    nothing = torch.empty(0)
+    rollout = Rollout([], [0] * 4, texts, [True, True, False, True], torch.tensor([3.0, 9.0, 2.0, 8.0]), [],
+                      [nothing], [nothing])  # fmt: skip
+    settings = OnlineSettings(min_words=3, missing_end_penalty=1.0)
+    assert final_rewards(rollout, 1.0, 2.0, settings).tolist() == [1.0, -0.5, -0.5, -0.5]
+    unruled = settings.model_copy(update={"min_words": 0})
+    assert final_rewards(rollout, 1.0, 2.0, unruled).tolist() == [1.0, 4.0, -0.5, 3.5]
+
+
 def test_group_advantages_against_hand_values() -> None:
     rewards = torch.tensor([1.0, 5.0, 3.0, 5.0, 7.0])
     groups = [0, 1, 0, 1, 2]
@@ -139,6 +151,9 @@ class Recorded:
     def loss(self, new: torch.Tensor, places: Sequence[int], clip: float) -> Any:
         self.ratios.append((new.detach() - torch.cat([self.rollout.old[place] for place in places])).exp())
         return self.inner.loss(new, places, clip)
+
+    def weight(self, places: Sequence[int]) -> float:
+        return float(self.inner.weight(places))
 
     def state(self) -> Any:
         return self.inner.state()
@@ -249,7 +264,7 @@ FIRST = {"words": 40.0, "short": 0.0, "repeated": 0.02, "finished": 0.5, "reward
     ("now", "brake"),
     [
         ({}, ""),
-        ({"kl_nats": 3.1}, "budget"),
+        ({"kl_nats": 4.1}, "budget"),
         ({"short": 0.06}, "emptiness"),
         ({"repeated": 0.08}, "repetition"),
         ({"words": 9.0}, "length"),

@@ -105,11 +105,47 @@ def test_pairs_of_one_act_become_its_ranking_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "dimension"), [(None, 0), ("", 0), ("concise", 1), ("Concise: good", 1), ("it is concise", 0)]
+    ("reason", "taught"),
+    [
+        (None, (0,)),
+        ("", (0,)),
+        ("concise", (2,)),
+        ("Concise: good", (2,)),
+        ("it is concise", (0,)),
+        ("too-long", (2,)),  # as the bots write it
+        ("too_long,harmful: it goes on and on", (1, 2)),  # as the web chat does
+        ("correct; brief; I like birds", (0, 2)),  # as the Annotate page does
+        ("good_tone", (3,)),  # as the settings say
+        ("purple", (0,)),
+    ],
 )
-def test_a_reason_names_the_dimension_that_a_verdict_teaches(reason: str | None, dimension: int) -> None:
-    (found,) = rankings_of(ranked(1, "a", "b", reason=reason), ["helpful", "concise"])
-    assert found.dimension == dimension
+def test_a_verdict_teaches_the_dimensions_that_its_reasons_speak_of(
+    reason: str | None, taught: tuple[int, ...]
+) -> None:
+    names = ["helpful", "harmless", "concise", "polite"]
+    (found,) = rankings_of(ranked(1, "a", "b", reason=reason), names, ("good_tone=polite",))
+    assert found.dimensions == taught
+
+
+def test_reasons_of_settings_name_a_dimension_each() -> None:
+    assert RewardSettings(reasons=("Good-Tone = polite",)).reasons == ("good_tone=polite",)
+    for wrong in ("polite", "=polite", "good_tone="):
+        with pytest.raises(ValueError, match="reasons"):
+            RewardSettings(reasons=(wrong,))
+
+
+def test_a_reason_moves_its_own_dimension_and_no_other(job: Job, tmp_path: Path) -> None:
+    settings = QUICK_REWARD.model_copy(update={"dimensions": ("helpful=1", "harmless=1", "concise=1"), "centre": 0.0})
+    job = replace(job, reward=settings)
+    policies = Policies.open(job)
+    rows = [replace(row, reason="brief; so short") for row in comparisons()]
+    model, _ = train_reward_model(policies, rows, job, tmp_path, no_emit)
+    weight = model.head.weight.detach()
+    assert weight[2].abs().sum() > 0 and weight[0].abs().sum() == weight[1].abs().sum() == 0
+    assert min(held_out_margins(model, policies, rows)) > 0
+    assert held_out_margins(model, policies, [replace(row, reason="safe") for row in rows]) == [0.0] * len(rows)
+    both = held_out_margins(model, policies, [replace(row, reason="safe; brief") for row in rows])
+    assert both == pytest.approx([margin / 2 for margin in held_out_margins(model, policies, rows)])
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(1, 9), st.sampled_from([1.0, 2.0]))

@@ -4,7 +4,9 @@ import json
 import threading
 import time
 
-from feedback_store import rounds, versions
+from feedback_store import annotation_labels, replies, rounds, versions
+from feedback_store.connection import Connection
+from feedback_store.records import Comparison
 from serving.adapters import check_adapter
 from tests.trainer.parts import (
     EASY_ROUNDS,
@@ -12,10 +14,11 @@ from tests.trainer.parts import (
     MakeHouse,
     ask,
     fill_with_feedback,
+    make_reply,
     read_round,
     until,
 )
-from trainer.job import HELD_OUT_FILE, JOB_FILE, LOG_FILE, ROLLOUTS_FILE, SEALED_FILE, TRAIN_FILE
+from trainer.job import HELD_OUT_FILE, JOB_FILE, LOG_FILE, ROLLOUTS_FILE, SEALED_FILE, TRAIN_FILE, UNJUDGED_FILE
 from trainer.method_settings import OnlineSettings, RewardSettings
 from trainer.readiness import readiness
 from trainer.supervisor import Supervisor
@@ -119,6 +122,16 @@ def test_a_round_whose_supervisor_stopped_goes_on_from_its_sealed_adapter(make_h
     assert store.read(versions.live_version).adapter_sha256 == adapter
 
 
+def compare_without_a_verdict(connection: Connection, count: int) -> None:
+    """Comparisons that nobody has judged yet."""
+    for n in range(count):
+        names = (f"new-{n}-a", f"new-{n}-b")
+        for place, (name, text) in enumerate(zip(names, ("yes, thank you", "a bird"), strict=True)):
+            said = make_reply(name, text, f"choose {n}", comparison_id=f"new-{n}", shown_position=place)
+            replies.add_reply(connection, said)
+        replies.add_comparison(connection, Comparison(f"new-{n}", names, None, None, "web"))
+
+
 QUICK_REWARDED: dict[str, object] = {
     "rounds": EASY_ROUNDS.model_copy(update={"min_reward_pairs": 10, "max_votes_per_rater": 50}),
     "reward": RewardSettings(
@@ -160,6 +173,7 @@ def test_a_reward_model_below_its_bar_trains_no_policy_and_asks_for_labels(make_
     house = make_house(**strict)
     store, context = house.store, house.context
     store.write(fill_with_feedback, 1, people=40)
+    store.write(compare_without_a_verdict, 3)
     round_id = ask(house, method="grpo")
     assert Supervisor(context).run_next()
     ended = read_round(store, round_id)
@@ -169,6 +183,15 @@ def test_a_reward_model_below_its_bar_trains_no_policy_and_asks_for_labels(make_
     assert [version.version for version in store.read(versions.list_versions)] == [1]
     report = store.read(readiness, context.rounds, context.training, context.reward)
     assert len(report.ask) == 5
+    assert report.missing["grpo"][-1].words == "0 of 5 labels until GRPO may run"
+    given = store.write(annotation_labels.next_assignment, "user:ada")
+    assert given is not None and given.task.queue == "uncertain"
+    assert given.task.comparison_id.startswith("new-"), "what nobody has judged comes first"
+    saved = store.write(annotation_labels.save, "user:ada", given.label.label_id, 0, ranked=given.label.shown[:1])
+    store.write(annotation_labels.finish, "user:ada", given.label.label_id, saved.revision)
+    after = store.read(readiness, context.rounds, context.training, context.reward)
+    assert after.missing["grpo"][-1].words == "1 of 5 labels until GRPO may run"
+    assert not (context.round_folder(round_id) / UNJUDGED_FILE).exists()
     assert not {item.name: item.met for item in report.requirements["ppo"]}["reward model's accuracy's lower bound"]
 
 

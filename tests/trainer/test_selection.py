@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feedback_store.raters import staff_rater_id
 from feedback_store.records import BOTH_BAD, TIE, Comparison, Feedback, Reply
 from tests.trainer.parts import act, make_reply
 from trainer.feedback_rows import Correction, Pair, Vote, prompt_key
@@ -22,6 +23,7 @@ from trainer.selection import (
     select,
     usable,
 )
+from trainer.settings import RoundSettings
 
 SHOWN = {
     "c": Comparison("c", ("a", "b"), None, None, "web"),
@@ -127,6 +129,19 @@ def test_one_rater_voting_ten_thousand_times_has_at_most_a_hundredth_of_the_weig
     assert weight["flood"] <= 0.01 * len(kept.votes)
     assert weight["r0"] == 10, "the others keep theirs"
     assert kept.counts["votes_over_cap"] == 10_400 - len(kept.votes)
+
+
+def test_annotators_have_a_cap_of_their_own_that_widens_nobody_elses() -> None:
+    anna = staff_rater_id("user:anna")
+    votes = tuple(Vote(n, f"r{n % 20}", f"a{n}", True, "thumb") for n in range(200))
+    votes += tuple(Vote(1_000 + n, anna, f"b{n}", False, "verdict") for n in range(500))
+    votes += tuple(Vote(2_000 + n, "busy", f"c{n}", True, "thumb") for n in range(40))
+    replies = {vote.reply_id: make_reply(vote.reply_id) for vote in votes}
+    kept = usable(Judgements(votes, ()), replies, max_votes_per_rater=10, max_labels_per_annotator=150, seed=0)
+    weight = Counter(vote.rater_id for vote in kept.votes)
+    assert (weight[anna], weight["r0"], weight["busy"]) == (150, 10, 10)
+    usual = usable(Judgements(votes, ()), replies, max_votes_per_rater=10, seed=0)
+    assert Counter(vote.rater_id for vote in usual.votes)[anna] == RoundSettings().max_labels_per_annotator
 
 
 def test_the_cap_keeps_the_two_sides_of_a_verdict_together() -> None:

@@ -30,7 +30,7 @@ class ScriptedProcess:
 
     script: tuple[Any, ...] = ()
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int, training: Any = None) -> None:
         self._left = list(self.script)
 
     def events(self, timeout_s: float) -> list[dict[str, Any]] | None:

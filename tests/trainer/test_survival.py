@@ -76,7 +76,7 @@ class Script:
 
     leaves = 0
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int, training: Any = None) -> None:
         type(self).started += 1
         self._folder = folder
 

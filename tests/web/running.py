@@ -17,9 +17,10 @@ from feedback_store.versions import bootstrap
 from serving.api.app import create_app
 from serving.api.context import ApiContext
 from tests.web.scripted_engine import ScriptedEngine
+from trainer.canary_course import canary_course
 from trainer.preview import preview
 from trainer.readiness import readiness
-from trainer.settings import GateSettings, LoraSettings, RoundSettings, TrainingSettings
+from trainer.settings import CanarySettings, GateSettings, LoraSettings, RoundSettings, TrainingSettings
 
 ADMIN_TOKEN = "an admin token of the tests"
 
@@ -78,6 +79,8 @@ def dashboard_parts(context: ApiContext) -> DashboardParts:
             "uptime_s": 60,
         },
         on_pointer_moved=lambda: context.on_pointer_moved(),
+        canary_course=lambda: context.store.read(canary_course, CanarySettings()),
+        patience_s=20,
     )
 
 

@@ -1,11 +1,13 @@
 """Annotate in a real browser: ranking by keys and by dragging, kept at every step, blind, with a way back."""
 
+import contextlib
 import itertools
 import re
 from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Error as PlaywrightError
 
 from feedback_store import annotation_labels, annotation_queues
 from feedback_store.feedback import effective_feedback, history
@@ -48,6 +50,12 @@ def key_of(page: Page, text: str) -> str:
 
 def saved(page: Page) -> None:
     expect(page.locator("[data-state]")).to_have_text("Saved")
+
+
+def kill(page: Page) -> None:
+    """End what draws the page as a crash does: no handler of it runs, nothing is sent any more."""
+    with page.expect_event("crash"), contextlib.suppress(PlaywrightError):
+        page.goto("chrome://crash")
 
 
 def said(site: Site, comparison_id: str) -> list[object]:
@@ -112,7 +120,8 @@ def test_a_browser_that_dies_loses_no_step_and_another_device_goes_on(
     saved(page)
     expect(page.locator("[data-state]")).to_have_text("Saved")
     order = page.locator("[data-candidate]").all_text_contents()
-    dying.close()  # no page is asked, nothing is sent any more
+    kill(page)
+    dying.close()
 
     page = open_as("annotator", "/dashboard/annotate", viewport={"width": 390, "height": 800})
     begin(page)

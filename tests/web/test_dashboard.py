@@ -171,7 +171,8 @@ def test_an_admin_invites_somebody_makes_a_key_and_reads_the_log(
 def test_people_are_listed_by_hash_and_left_out_with_a_reason(training: Round, open_as: Callable[..., Page]) -> None:
     page = open_as("operator", "/dashboard/people")
     check_page(page)
-    page.locator("tbody a").first.click()
+    with page.expect_navigation():
+        page.locator("tbody a").first.click()
     page.keyboard.press("q")
     page.keyboard.type("a burst")
     page.keyboard.press("Tab")

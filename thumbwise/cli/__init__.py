@@ -8,6 +8,7 @@ import click
 
 import thumbwise
 from thumbwise.cli.bots import bot_group
+from thumbwise.cli.candidates import candidates
 from thumbwise.cli.chatting import chat
 from thumbwise.cli.checking import config, doctor
 from thumbwise.cli.demonstrating import demo
@@ -30,7 +31,7 @@ def main() -> None:
 
 
 for command in (
-    up, serve, train, chat, round_group, version_group, readiness, feedback, raters, bot_group, packs, demo, config,
-    doctor,
+    up, serve, train, chat, round_group, version_group, readiness, feedback, candidates, raters, bot_group, packs, demo,
+    config, doctor,
 ):  # fmt: skip
     main.add_command(command)

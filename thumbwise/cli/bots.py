@@ -83,5 +83,4 @@ def discord(data_dir: Path, url: str | None, config_file: Path | None, verbose: 
 
     address = url or server_url(data_dir)
     to_stderr().print(f"Discord bot over {address}. Stop with Ctrl-C.", highlight=False)
-    permission = bool(settings.rounds.discord_permission)
-    run(DiscordBot(settings.data_dir, address, settings.discord, token, admin, permission))
+    run(DiscordBot(settings.data_dir, address, settings.discord, token, admin))

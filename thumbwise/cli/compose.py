@@ -8,6 +8,7 @@ engine and the store are closed.
 
 import contextlib
 import functools
+import importlib.util
 import logging
 import os
 import signal
@@ -55,6 +56,8 @@ def run_server(settings: "Settings", *, with_trainer: bool, verbose: bool = Fals
         parts.callback(telemetry.close)
         context = _context(settings, store, engine, follower, token)
         context.metrics, context.telemetry = metrics, telemetry
+        if settings.policy.engine == "torch" and settings.duels.show == "auto":
+            context.duel_rewards = _duel_rewards(settings, store, base)
         if with_trainer:
             trainer = _trainer(settings, store, base.directory, base.fingerprint)
             trainer.prepare_version = follower.prepare
@@ -276,6 +279,7 @@ def _context(settings: "Settings", store: "Store", engine: Any, follower: "Polic
         data_dir=settings.data_dir,
         policy=settings.policy,
         serving=settings.serving,
+        duels=settings.duels,
         privacy=settings.privacy,
         trust=settings.trust,
         readiness=lambda: store.read(readiness, settings.rounds, settings.training, settings.reward).as_dict(),
@@ -283,9 +287,18 @@ def _context(settings: "Settings", store: "Store", engine: Any, follower: "Polic
         prepare_version=follower.prepare,
         canary=lambda: follower.canary,
         canary_report=lambda: store.read(canary_report, settings.canary),
+        held_back_channels=settings.rounds.held_back_channels,
         replicas=engine.replicas if settings.policy.engine == "vllm" else None,
         close_parts=False,
     )
+
+
+def _duel_rewards(settings: "Settings", store: "Store", base: Any) -> Any:
+    """What says which candidates a trusted reward model is least sure of; it opens one when there is one."""
+    from trainer.duel_rewards import DuelRewards, open_reward
+
+    opened = functools.partial(open_reward, settings.data_dir, base.directory, base.fingerprint, settings.policy)
+    return DuelRewards(store, opened)
 
 
 def _app(settings: "Settings", context: Any) -> Any:
@@ -304,6 +317,7 @@ def dashboard_parts(settings: "Settings", context: Any, app: Any) -> Any:
     from feedback_store.dashboard import DashboardParts
     from feedback_store.records import Method
     from serving.engine import AdapterRefused
+    from trainer.canary_course import canary_course
     from trainer.job import LOG_FILE
     from trainer.preview import preview
 
@@ -349,11 +363,26 @@ def dashboard_parts(settings: "Settings", context: Any, app: Any) -> Any:
         methods=get_args(Method),
         round_log=round_log,
         serving=serving,
+        canary_course=lambda: context.store.read(canary_course, settings.canary),
         prepare_version=context.prepare_version,
         on_pointer_moved=context.on_pointer_moved,
         conflicts=(AdapterRefused,),
         stopping=lambda: getattr(app.state, "is_stopping", lambda: False)() or context.stopping,
+        providers=_sign_in_providers(settings),
     )
+
+
+def _sign_in_providers(settings: "Settings") -> Mapping[str, Any]:
+    """Where people may sign in beside their password. Raises Failure where what that needs is not installed."""
+    from feedback_store.access.providers import providers_of
+
+    found = providers_of(
+        settings.sign_in_github, settings.github_client_secret, settings.sign_in_discord, settings.discord_client_secret
+    )
+    if found and importlib.util.find_spec("authlib") is None:
+        named = " and ".join(f"[sign_in.{code}]" for code in found)
+        raise Failure(f"{named} needs Authlib, which is not installed: pip install 'thumbwise[sign-in]'")
+    return found
 
 
 def _serve(app: Any, settings: "Settings", listener: socket.socket) -> None:

@@ -1,12 +1,11 @@
 """`thumbwise demo`: the whole loop with simulated raters, on a server of its own."""
 
-import os
 import signal
 import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
@@ -16,10 +15,26 @@ if TYPE_CHECKING:
     from thumbwise.demo.crowd import Labels
 
 
+DUEL_REPLIES = 640
+"""Replies of 320 duels: less the ties that is over the 200 choices that DPO asks."""
+
+
 @click.command("demo")
 @click.option("--seed", default=0, show_default=True, help="Of the crowd, its prompts and its votes.")
 @click.option("--rounds", default=2, show_default=True, type=click.IntRange(1, 20))
 @click.option("--replies", type=click.IntRange(20), help="Replies that are rated before each round.")
+@click.option(
+    "--votes",
+    type=click.Choice(["thumbs", "duels"]),
+    default="thumbs",
+    show_default=True,
+    help="duels: the crowd chooses between two replies each time, for DPO or a reward model.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["kto", "dpo", "ppo", "grpo"]),
+    help="Of its rounds. Without it: KTO from thumbs, DPO from duels.",
+)
 @click.option("--raters", type=click.IntRange(1), help="People in the crowd.")
 @click.option(
     "--control",
@@ -49,6 +64,8 @@ def demo(
     seed: int,
     rounds: int,
     replies: int | None,
+    votes: str,
+    method: str | None,
     raters: int | None,
     control: str | None,
     poison: float,
@@ -61,8 +78,9 @@ def demo(
 ) -> None:
     """Show that votes teach: a simulated crowd chats, rates, and is served better, measured before and after.
 
-    The crowd likes short, finished, plain replies, and says so in thumbs alone. It uses the HTTP API like anybody.
-    """
+    The crowd likes short, finished, plain replies, and says so in thumbs alone, or by choosing between two. It uses the
+    HTTP API like anybody.
+    """  # fmt: skip
     from thumbwise.demo.plan import DemoPlan
     from thumbwise.demo.run import run_demo
 
@@ -78,7 +96,9 @@ def demo(
         seed=seed,
         rounds=rounds,
         crowd=replace(usual.crowd, labels=labels, poison_share=poison, raters=raters or usual.crowd.raters),
-        replies_a_round=replies or usual.replies_a_round,
+        replies_a_round=replies or (usual.replies_a_round if votes == "thumbs" else DUEL_REPLIES),
+        votes=cast("Literal['thumbs', 'duels']", votes),
+        method=method or ("kto" if votes == "thumbs" else "dpo"),
         force_promotion=control is not None,
         threads=threads,
         settings={**usual.settings, **settings},
@@ -100,8 +120,10 @@ def _end(number: int, frame: object) -> None:
 
 
 def _models_dir() -> Path:
-    """Share one copy of the bundled model: the environment's, else the one that `thumbwise up` keeps in ./data."""
-    return Path(os.environ.get("THUMBWISE_MODELS_DIR") or Path("data") / "models").absolute()
+    """Share one copy of the bundled model with `thumbwise up`, whose data folder is ./data."""
+    from thumbwise.config import models_dir_of
+
+    return models_dir_of(Path("data")).absolute()
 
 
 def _pair(text: str) -> tuple[str, str | int | float | bool]:

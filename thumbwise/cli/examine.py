@@ -24,6 +24,7 @@ PACKAGES = {
     "serving": ("torch", "transformers", "fastapi", "uvicorn"),
     "trainer": ("trl", "peft", "apscheduler"),
     "demo": ("matplotlib",),
+    "sign-in": ("authlib", "httpx2"),
 }
 
 

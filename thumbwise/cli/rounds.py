@@ -8,7 +8,7 @@ import click
 
 from thumbwise.cli.connection import connect, json_option, server_options
 from thumbwise.cli.gate_table import print_gate
-from thumbwise.cli.say import Failure, FriendlyGroup, local_time, print_json, print_table, to_stderr, to_stdout
+from thumbwise.cli.say import Failure, FriendlyGroup, escaped, local_time, print_json, print_table, to_stderr, to_stdout
 
 if TYPE_CHECKING:
     from thumbwise.client import Round, Thumbwise
@@ -109,8 +109,42 @@ def readiness(data_dir: Path, url: str | None, as_json: bool) -> None:
         for item in items
     ]
     print_table(["for", "what", "found", "wanted", "met"], rows, "The server gave no requirements.")
+    for method, found in (report.get("methods") or {}).items():
+        said = "; ".join(one["words"] for one in found["missing"])
+        out.print(
+            f"{method.upper():>6}  " + ("[green]may run[/]" if found["may_run"] else escaped(said)), soft_wrap=True
+        )
+    _print_agreement(report.get("agreement"))
+    for doubt in report.get("wrong_tool") or ():
+        out.print(f"[yellow]alignment is the wrong tool: {escaped(doubt['name'])}[/]: {escaped(doubt['found'])}.")
+        out.print(f"  Instead: {escaped(doubt['advice'])}.", soft_wrap=True)
+    if model := report.get("reward_model"):
+        accuracy = "unknown" if model["accuracy"] is None else _number({"value": model["accuracy"], **model})
+        out.print(
+            f"last reward model: {'above' if model['passed'] else 'below'} its bar, accuracy {accuracy} of at most "
+            f"{model['ceiling']:.3g} that raters' agreement allows",
+            soft_wrap=True,
+        )
     if report.get("ask"):
-        out.print(f"{len(report['ask'])} comparisons would teach the reward model most: --json lists their replies.")
+        out.print(
+            f"{len(report['ask'])} comparisons would teach the reward model most: they are on the Annotate page, "
+            "under “most uncertain pairs”.",
+            soft_wrap=True,
+        )
+
+
+def _print_agreement(alpha: dict[str, Any] | None) -> None:
+    if alpha is None:
+        return
+    if alpha["alpha"] is None:
+        to_stdout().print("raters' agreement: not known; too few rated the same")
+        return
+    between = "" if alpha["low"] is None else f" [{alpha['low']:.2f}, {alpha['high']:.2f}]"
+    to_stdout().print(
+        f"raters' agreement: α {alpha['alpha']:.2f}{between} on {alpha['units']} things that several rated",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _number(item: dict[str, Any]) -> str:

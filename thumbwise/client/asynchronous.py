@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from thumbwise.client import calls
-from thumbwise.client.calls import Call, Channel, ChatOptions, ExportFormat, Prompt, Thumb
+from thumbwise.client.calls import Call, CandidateOptions, Channel, ChatOptions, ExportFormat, Prompt, Thumb
 from thumbwise.client.errors import ThumbwiseError
 from thumbwise.client.results import (
     Answer,
@@ -247,6 +247,15 @@ class AsyncThumbwise:
     async def reply(self, reply_id: str) -> dict[str, Any]:
         """Return a reply with its version, adapter and sampling."""
         return await self.send(calls.get_object(f"/v1/replies/{reply_id}"))
+
+    async def candidates(self, prompt: Prompt | None = None, **wish: Unpack[CandidateOptions]) -> dict[str, Any]:
+        """Have two to four replies drawn that differ, to a prompt of yours or to that of a stored reply (`reply_id`),
+        for people to rank. Once a prompt and batch: again, it says what is there."""
+        return await self.send(calls.candidates(calls.candidates_body(prompt, wish)))
+
+    async def candidate_prompts(self, limit: int = 100) -> list[str]:
+        """Return ids of replies whose prompts may be used for candidates: newest first, each prompt once."""
+        return await self.send(calls.candidate_prompts(limit))
 
     async def export(
         self, export_format: ExportFormat, filters: Mapping[str, str | int | None] | None = None

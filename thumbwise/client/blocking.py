@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from thumbwise.client import calls
-from thumbwise.client.calls import Call, Channel, ChatOptions, ExportFormat, Prompt, Thumb
+from thumbwise.client.calls import Call, CandidateOptions, Channel, ChatOptions, ExportFormat, Prompt, Thumb
 from thumbwise.client.errors import ThumbwiseError
 from thumbwise.client.results import (
     Answer,
@@ -245,6 +245,15 @@ class Thumbwise:
     def reply(self, reply_id: str) -> dict[str, Any]:
         """Return a reply with its version, adapter and sampling."""
         return self.send(calls.get_object(f"/v1/replies/{reply_id}"))
+
+    def candidates(self, prompt: Prompt | None = None, **wish: Unpack[CandidateOptions]) -> dict[str, Any]:
+        """Have two to four replies drawn that differ, to a prompt of yours or to that of a stored reply (`reply_id`),
+        for people to rank. Once a prompt and batch: again, it says what is there."""
+        return self.send(calls.candidates(calls.candidates_body(prompt, wish)))
+
+    def candidate_prompts(self, limit: int = 100) -> list[str]:
+        """Return ids of replies whose prompts may be used for candidates: newest first, each prompt once."""
+        return self.send(calls.candidate_prompts(limit))
 
     def export(
         self, export_format: ExportFormat, filters: Mapping[str, str | int | None] | None = None

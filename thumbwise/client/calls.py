@@ -48,6 +48,19 @@ class ChatOptions(TypedDict, total=False):
     seed: int
 
 
+class CandidateOptions(TypedDict, total=False):
+    """How candidates for ranking are made; what is left out is the server's default."""
+
+    reply_id: str
+    """A stored reply, in place of a prompt: its prompt is used, while the person it came from consents."""
+    replies: int
+    batch: str
+    temperature: float
+    max_tokens: int
+    overlap: int
+    """How many annotators rank them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
     """One request. `repeatable`: sending it twice does no more than sending it once."""
@@ -70,6 +83,13 @@ def chat_body(prompt: Prompt, options: ChatOptions) -> dict[str, Any]:
     if "stop" in values:
         values["stop"] = list(values["stop"])
     return {"messages": messages, **values, **({"metadata": metadata} if metadata else {})}
+
+
+def candidates_body(prompt: Prompt | None, options: CandidateOptions) -> dict[str, Any]:
+    """The body of a wish for candidates."""
+    if prompt is None:
+        return dict(options)
+    return {"messages": chat_body(prompt, {})["messages"], **options}
 
 
 def chat(prompt: Prompt, options: ChatOptions) -> Call[Answer]:
@@ -197,6 +217,16 @@ def lift_veto(version: int) -> Call[dict[str, Any]]:
 def decide_quarantine(quarantine_id: int, decision: str) -> Call[dict[str, Any]]:
     """Release a quarantine, or keep its feedback out for good."""
     return Call("POST", f"/v1/quarantines/{quarantine_id}", _read(dict), {"decision": decision}, repeatable=False)
+
+
+def candidates(wish: Mapping[str, Any]) -> Call[dict[str, Any]]:
+    """Have replies to one prompt drawn for people to rank. Repeatable: a prompt of a batch is drawn once."""
+    return Call("POST", "/v1/candidates", _read(dict), dict(wish))
+
+
+def candidate_prompts(limit: int) -> Call[list[str]]:
+    """The newest replies of which the prompts may be used."""
+    return Call("GET", "/v1/candidates/prompts", _read_list(lambda one: str(one["reply_id"])), query={"limit": limit})
 
 
 def export_query(export_format: ExportFormat, filters: Mapping[str, str | int | None]) -> dict[str, str | int]:

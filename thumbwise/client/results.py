@@ -111,6 +111,8 @@ class Consent(FromJson):
     consent: bool | None
     version: int | None = None
     current_version: int | None = None
+    held_back: bool = False
+    """No round learns from texts of this channel at present, whatever people answer: its platform forbids it."""
 
     @property
     def in_force(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 from thumbwise.client import AsyncThumbwise, Round
 from thumbwise.demo.child import DemoFailed, Server
 from thumbwise.demo.crowd import Crowd
+from thumbwise.demo.duels import give_verdicts, hold_duels, pairs_seen
 from thumbwise.demo.measures import FreshReply
 from thumbwise.demo.plan import DemoPlan
 from thumbwise.demo.progress import Progress
@@ -35,6 +36,8 @@ class RoundStory:
     down: int
     phrase_share: float
     """Share of the rated replies that hold the poisoners' phrase."""
+    verdicts: dict[str, int] = field(default_factory=dict)
+    """Of duels: how often the left one, the right one, neither (tie) or both_bad was said. Empty: thumbs were given."""
     state: str = ""
     reason: str | None = None
     candidate_version: int | None = None
@@ -76,6 +79,42 @@ class Loop:
 
     async def _rate(self, number: int) -> RoundStory:
         """Have the crowd chat and vote."""
+        story = await (self._duel(number) if self.plan.votes == "duels" else self._thumb(number))
+        self.story.rounds.append(story)
+        return story
+
+    async def _duel(self, number: int) -> RoundStory:
+        """Have the crowd choose between two replies each time."""
+        plan, began = self.plan, time.monotonic()
+        turns = self._crowd.turns(max(1, plan.replies_a_round // 2), train_prompts())
+        await give_consents(self._client, turns)
+        with self._progress.task(f"round {number}: duels", len(turns)) as advance:
+            answers = await hold_duels(self._client, turns, plan, number, advance)
+        seen = pairs_seen(answers)
+        choices = self._crowd.verdicts(turns, seen)
+        with self._progress.task(f"round {number}: verdicts", len(turns)) as advance:
+            await give_verdicts(self._client, turns, answers, choices, plan, advance)
+        said = Counter(choices)
+        phrase = plan.crowd.phrase.casefold()
+        shown = [reply for pair in seen for reply in pair]
+        story = RoundStory(
+            number=number,
+            round_id=0,
+            rated_version=answers[-1].policy_version,
+            up=0,
+            down=0,
+            phrase_share=sum(phrase in reply.text.casefold() for reply in shown) / len(shown),
+            verdicts={name: said[name] for name in ("left", "right", "tie", "both_bad")},
+            chat_s=time.monotonic() - began,
+        )
+        self._progress.note(
+            f"round {number}: {said['left'] + said['right']} choices, {said['tie']} ties, {said['both_bad']} both bad "
+            f"on replies of version {story.rated_version} in {story.chat_s:.0f} s"
+        )
+        return story
+
+    async def _thumb(self, number: int) -> RoundStory:
+        """Have the crowd chat and give thumbs."""
         plan, began = self.plan, time.monotonic()
         turns = self._crowd.turns(plan.replies_a_round, train_prompts())
         await give_consents(self._client, turns)
@@ -100,7 +139,6 @@ class Loop:
             f"round {number}: {story.up} 👍 and {story.down} 👎 on replies of version {story.rated_version} "
             f"in {story.chat_s:.0f} s"
         )
-        self.story.rounds.append(story)
         return story
 
     async def _train(self, story: RoundStory) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from thumbwise.demo.crowd import CrowdPlan
 
@@ -15,6 +16,8 @@ class DemoPlan:
     crowd: CrowdPlan = field(default_factory=CrowdPlan)
     replies_a_round: int = 480
     """Replies that the crowd draws and rates before each round."""
+    votes: Literal["thumbs", "duels"] = "thumbs"
+    """duels: a reply counts for `replies_a_round` when it is one of the two that a rater chooses between."""
     method: str = "kto"
     concurrency: int = 48
     """Chats held at the same time: near the server's batch, so that steps are full."""

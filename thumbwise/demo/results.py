@@ -104,6 +104,8 @@ def _gate(item: RoundStory) -> dict[str, Any]:
 def _gate_line(item: RoundStory) -> Text:
     forced = ", promoted by force" if item.forced else ""
     votes = f"{item.up} 👍 {item.down} 👎"
+    if said := item.verdicts:
+        votes = f"{said['left'] + said['right']} choices, {said['tie']} ties, {said['both_bad']} both bad"
     line = f"round {item.number} ({votes}): gate {item.gate.get('outcome', 'not reached')}{forced}"
     not_passed = [check["name"] for check in item.gate.get("checks", ()) if check.get("outcome") != "pass"]
     return Text(f"{line}; not passed: {', '.join(not_passed)}" if not_passed else line)

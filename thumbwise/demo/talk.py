@@ -38,7 +38,7 @@ async def hold_chats(
                 temperature=plan.temperature,
                 top_p=plan.top_p,
                 max_tokens=plan.max_tokens,
-                seed=_seed(plan, round_number, place),
+                seed=seed_of(plan, round_number, place),
             )
         advance()
         return answer
@@ -90,7 +90,7 @@ async def ask_fresh(
                 temperature=plan.temperature,
                 top_p=plan.top_p,
                 max_tokens=plan.max_tokens,
-                seed=_seed(plan, MEASURING + version, place),
+                seed=seed_of(plan, MEASURING + version, place),
             )
         advance()
         return FreshReply(prompt, answer.text, answer.choices[0].finish_reason, answer.policy_version)
@@ -99,6 +99,6 @@ async def ask_fresh(
     return await asyncio.gather(*(ask(place, prompt) for place, prompt in enumerate(asked)))
 
 
-def _seed(plan: DemoPlan, part: int, place: int) -> int:
+def seed_of(plan: DemoPlan, part: int, place: int) -> int:
     """A seed of its own for every draw: part r is round r, part 1,000 + v measures version v."""
     return plan.seed * 1_000_000_000 + part * 100_000 + place

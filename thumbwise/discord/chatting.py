@@ -123,9 +123,10 @@ class Chatting:
         try:
             if not await self._parts.privacy.should_ask(stage.user):
                 return
+            held_back = (await self._parts.privacy.consent(stage.user)).held_back
         except ThumbwiseError:
             return  # the reply itself will say that the server is away
-        card = consent_card(stage.texts, owner=stage.user, held_back=not self._parts.options.trains_on_text)
+        card = consent_card(stage.texts, owner=stage.user, held_back=held_back)
         try:
             await stage.say(card.text, card)
         except FAILURES as error:

@@ -42,8 +42,6 @@ class Options:
     edit_every_s: float = 1.5
     most_edits: int = 20
     ask_consent: bool = True
-    trains_on_text: bool = False
-    """Whether the operator recorded Discord's permission. The server holds the rule; here it is only told to people."""
 
 
 @dataclass(slots=True)

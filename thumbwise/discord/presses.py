@@ -118,7 +118,9 @@ class Presses:
     async def _thumb(self, reply_id: str, wanted: Thumb | None, interaction: AnyInteraction, texts: Texts) -> None:
         parts, user, event = self._parts, interaction.user.id, str(interaction.id)
         shared = is_shared(interaction)
-        chosen = await patiently_stored(lambda: parts.desk.thumb(reply_id, user, wanted, event, toggle=shared))
+        chosen = await self.stored(
+            reply_id, user, lambda: parts.desk.thumb(reply_id, user, wanted, event, toggle=shared)
+        )
         await self._show_votes(reply_id, interaction, texts)
         if shared:
             card = await own_card(parts, texts, reply_id, user, alone=False)
@@ -130,7 +132,7 @@ class Presses:
         self, reply_id: str, thumb: Thumb, reason: str, interaction: AnyInteraction, texts: Texts
     ) -> None:
         parts, user, event = self._parts, interaction.user.id, str(interaction.id)
-        await patiently_stored(lambda: parts.desk.reason(reply_id, user, thumb, reason, event))
+        await self.stored(reply_id, user, lambda: parts.desk.reason(reply_id, user, thumb, reason, event))
         if interaction.message is not None:
             await self._show_votes(reply_id, interaction, texts)
 
@@ -177,7 +179,7 @@ class Presses:
     async def _verdict(self, comparison_id: str, wanted: str | None, interaction: AnyInteraction, texts: Texts) -> None:
         parts, user, event = self._parts, interaction.user.id, str(interaction.id)
         channel, message = channel_of(interaction), interaction.message
-        chosen = await patiently_stored(lambda: parts.desk.verdict(comparison_id, user, wanted, event))
+        chosen = await self.stored(comparison_id, user, lambda: parts.desk.verdict(comparison_id, user, wanted, event))
         parts.pair_texts.go_on_from(comparison_id, chosen, parts.conversations, place_of(channel, user))
         if message is None:
             return
@@ -193,6 +195,18 @@ class Presses:
             return lambda: interaction.edit_original_response(content=card.text, view=view)
 
         await parts.edits.edit(channel, message.id, make)
+
+    async def stored(self, target: str, user: int, store: Callable[[], Awaitable[T]]) -> T:
+        """Store an act; where that fails for good, let the book say again what it said before."""
+        book, person = self._parts.book, self._parts.marks.person(user)
+        before = await book.choice(target, person)
+        try:
+            return await patiently_stored(store)
+        except NotFound:
+            raise  # there is nothing left to have chosen, and the book knows it
+        except ThumbwiseError:
+            await book.choose(target, person, before, "", toggle=False)
+            raise
 
     async def _forget(self, interaction: AnyInteraction, texts: Texts) -> None:
         try:
@@ -211,9 +225,10 @@ class Presses:
         try:
             if not await parts.privacy.should_ask(user):
                 return
+            held_back = (await parts.privacy.consent(user)).held_back
         except ThumbwiseError:
             return
-        card = consent_card(texts, owner=user, held_back=not parts.options.trains_on_text)
+        card = consent_card(texts, owner=user, held_back=held_back)
         await whisper(interaction, card.text, view_of(card, parts.signer, channel_of(interaction)))
 
     async def _show_votes(self, reply_id: str, interaction: AnyInteraction, texts: Texts) -> None:

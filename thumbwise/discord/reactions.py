@@ -16,7 +16,7 @@ from thumbwise.client import NotFound, ThumbwiseError
 from thumbwise.client.calls import Thumb
 from thumbwise.discord.keyboards import view_of
 from thumbwise.discord.parts import Parts, texts_of_server
-from thumbwise.discord.presses import Presses, patiently_stored
+from thumbwise.discord.presses import Presses
 from thumbwise.discord.showing import own_card
 from thumbwise.rating.reactions import thumb_of_emojis
 from thumbwise.rating.texts import texts_for
@@ -50,7 +50,9 @@ class Reactions:
             return
         key = f"reaction-{secrets.token_hex(8)}"
         try:
-            await patiently_stored(lambda: parts.desk.thumb(shown.target, event.user_id, wanted, key))
+            await self._presses.stored(
+                shown.target, event.user_id, lambda: parts.desk.thumb(shown.target, event.user_id, wanted, key)
+            )
         except NotFound:
             return
         except ThumbwiseError as error:

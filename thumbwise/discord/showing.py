@@ -49,7 +49,6 @@ class Stage:
     shared_texts: Texts
     """In the language of the server, for buttons that all of it sees."""
     send: Sender
-    event: str
     show_typing: Callable[[], Awaitable[object]] | None = None
     _message: AnyMessage | None = None
     _edits: int = 0
@@ -171,7 +170,6 @@ def stage_of_message(parts: Parts, message: discord.Message) -> Stage:
         parts.texts_of_author(message),
         texts_of_server(message.guild),
         send,
-        str(message.id),
         show_typing=channel.typing,
     )
 
@@ -194,7 +192,6 @@ def stage_of_interaction(parts: Parts, interaction: AnyInteraction) -> Stage:
         parts.texts_of(interaction),
         texts_of_server(interaction.guild),
         send,
-        str(interaction.id),
         show_typing=getattr(interaction.channel, "typing", None) if interaction.message is not None else None,
     )
 

@@ -62,12 +62,16 @@ class Commands:
         await whisper(interaction, texts.say("A new conversation. What would you like to talk about?"))
 
     async def _privacy(self, interaction: AnyInteraction, texts: Texts) -> None:
-        await whisper(interaction, privacy_text(texts, held_back=not self._parts.options.trains_on_text))
+        try:
+            held_back = (await self._parts.privacy.consent(interaction.user.id)).held_back
+        except ThumbwiseError:
+            held_back = False  # not known, so nothing is promised
+        await whisper(interaction, privacy_text(texts, held_back=held_back))
 
     async def _consent(self, interaction: AnyInteraction, texts: Texts) -> None:
         user = interaction.user.id
         consent = await self._parts.privacy.consent(user)
-        card = consent_card(texts, owner=user, held_back=not self._parts.options.trains_on_text)
+        card = consent_card(texts, owner=user, held_back=consent.held_back)
         text = card.text if consent.consent is None else f"{card.text}\n\n{phrases.answer_now(texts, consent)}"
         await self._whisper_card(interaction, Card(card.rows, text))
 

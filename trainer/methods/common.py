@@ -12,10 +12,12 @@ import torch
 from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 
-from trainer import checkpoints, head
+from trainer import checkpoints, group, head
 from trainer.encoding import Encoded
 from trainer.events import Emit
-from trainer.job import CANCEL_FILE, CHECKPOINTS_DIR, Job
+from trainer.job import CHECKPOINTS_DIR, Job
+from trainer.methods.parts import PartsOf, Shown, told_to_stop, weighed_mean
+from trainer.methods.plain_text import plain_text_divergence
 from trainer.policies import Policies
 
 _METRIC_NAMES = {
@@ -55,11 +57,10 @@ class BelowBar(Exception):
 
     def __init__(self, report: dict[str, Any]) -> None:
         asks = len(report["ask"])
-        super().__init__(
-            f"{report['summary']}. "
-            + (f"Ask people to judge the {asks} comparisons that it is least sure of, or " if asks else "")
-            + "learn from the comparisons by DPO"
+        asked = (
+            f"Ask people to judge the {asks} comparisons that it is least sure of (they wait on the Annotate page), or "
         )
+        super().__init__(f"{report['summary']}. {asked if asks else ''}learn from the comparisons by DPO")
         self.report = report
 
 
@@ -73,10 +74,9 @@ class PreparedRows:
     votes dealt at random ended 27 nats from the base with 68 % of the wins (docs/log.md). At r = 0 a vote pulls with
     β / 4.
 
-    And it adds what keeps plain text plain, ρ · Σ_t KL(π_base ‖ π) over the words of one reply set down outside any
-    chat, another at every step. Votes judge answers; without this the adapter also changes how the model reads and
-    writes everything else, and its second round was stopped by the gate's perplexity. The KL is exact at each token
-    (over the whole vocabulary), so that one row is enough, and no text is needed but the round's own.
+    And it adds what keeps plain text plain (see plain_text.py).
+
+    A batch comes in parts (see parts.py), each of which is differentiated by itself.
     """
 
     anchor: float = 0.0
@@ -87,38 +87,59 @@ class PreparedRows:
     all_steps: int | None = None
     """Steps of the whole training, for the learning rate, where only the rest of it is done here."""
 
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """As transformers', over the parts of a batch and over the processes; the loss is the whole batch's."""
+        model.train()
+        total = self._hold_plain_text(model)
+        parts = [self._prepare_inputs(part) for part in inputs["parts"]]  # type: ignore[attr-defined]
+        self.begin_step(model, parts)
+        seen: list[tuple[Shown, Shown]] = []
+        metrics = self._metrics["train"]  # type: ignore[attr-defined]
+        for part in parts:
+            metrics.clear()
+            self.begin_part(part)
+            total += float(super().training_step(model, part))  # type: ignore[misc]
+            seen.append(({name: values[-1] for name, values in metrics.items()}, _weights(metrics, part)))
+        group.sum_gradients(parameter for parameter in model.parameters() if parameter.requires_grad)
+        everywhere = group.gathered((total, seen, self._total_train_tokens))  # type: ignore[attr-defined]
+        metrics.clear()
+        shown = weighed_mean(entry for _, entries, _ in everywhere for entry in entries)
+        if {"rewards/chosen", "rewards/rejected"} <= set(shown):
+            shown["rewards/margins"] = shown["rewards/chosen"] - shown["rewards/rejected"]
+        metrics.update({name: [value] for name, value in shown.items()})
+        metrics["num_tokens"] = [sum(tokens for _, _, tokens in everywhere)]
+        return torch.tensor(sum(loss for loss, _, _ in everywhere), device=model.device)
+
+    def begin_step(self, model: Any, parts: Sequence[dict[str, Any]]) -> None:
+        """Before the parts of a step: for what all of them need."""
+
+    def begin_part(self, part: dict[str, Any]) -> None:
+        """Before each part."""
+
     def _compute_loss(self, model: Any, inputs: Any, return_outputs: Any) -> Any:
         seen: list[torch.Tensor] = []
 
         def recorded(**arguments: Any) -> Any:
-            if head.fits(model):
-                arguments.pop("fused_lm_head")
-                outputs: Any = head.scores(model, **arguments)
-            else:
-                outputs = model(**arguments)
+            outputs = scored(model, arguments)
             seen.append(outputs.log_probs)  # [rows, tokens − 1], zero outside the completions
             return outputs
 
-        plain = self._next_plain_row(model)  # before any graph is built: it switches the adapter off and on
-        loss = super()._compute_loss(recorded, inputs, return_outputs)  # type: ignore[misc]
+        rows = {name: value for name, value in inputs.items() if name not in ("share", "token_share")}
+        loss = super()._compute_loss(recorded, rows, return_outputs)  # type: ignore[misc]
         names = ("ref_logps", "ref_chosen_logps", "ref_rejected_logps")
         reference = torch.cat([inputs[name] for name in names if name in inputs])
-        loss = loss + self.anchor * (reference.mean() - seen[0].sum(-1).mean())
-        if plain is None:
-            return loss
-        row, base = plain
-        policy = model(input_ids=row, use_cache=False).logits[0].float().log_softmax(-1)
-        return loss + self.plain_weight * torch.nn.functional.kl_div(policy, base, log_target=True, reduction="sum")
+        return inputs["share"] * (loss + self.anchor * (reference.mean() - seen[-1].sum(-1).mean()))
 
-    @torch.no_grad()
-    def _next_plain_row(self, model: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """The next plain text's ids [1, tokens] and the base model's log-probs there [tokens, vocabulary]."""
-        if self.plain_weight == 0 or not self.plain_rows:
-            return None
-        row = torch.tensor([self.plain_rows[self._plain_turn % len(self.plain_rows)]], device=model.device)
+    def _hold_plain_text(self, model: Any) -> float:
+        """Differentiate this step's term of plain text, before any other graph is built: it switches the adapter off
+        and on. One process a step does it; return what it found."""
+        turn = self._plain_turn
         self._plain_turn += 1
-        with model.disable_adapter():
-            return row, model(input_ids=row, use_cache=False).logits[0].float().log_softmax(-1)
+        if self.plain_weight == 0 or not self.plain_rows or turn % group.count() != group.rank():
+            return 0.0
+        term = self.plain_weight * plain_text_divergence(model, self.plain_rows, turn)
+        term.backward()  # type: ignore[no-untyped-call]
+        return float(term.detach())
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """As transformers', over the steps of the whole training."""
@@ -129,6 +150,25 @@ class PreparedRows:
 
     def _precompute_ref_logps(self, dataset: Any, *_: object, **__: object) -> Any:
         return dataset
+
+
+def scored(model: Any, arguments: dict[str, Any]) -> Any:
+    """Call the model as trl does, with our own head where it fits."""
+    if head.fits(model):
+        return head.scores(model, **{name: value for name, value in arguments.items() if name != "fused_lm_head"})
+    return model(**arguments)
+
+
+def _weights(names: Sequence[str], part: dict[str, Any]) -> Shown:
+    """What each of trl's metrics of a part is a mean over: liked replies, disliked ones, tokens, else rows."""
+    rows = len(part["input_ids"]) / 2  # of pairs, both stand there
+    ups = downs = rows
+    if "label" in part:
+        rows, ups = len(part["label"]), float(part["label"].sum())
+        downs = rows - ups
+    tokens = float(part["completion_mask"][:, 1:].sum())
+    own = {"rewards/chosen": ups, "rewards/rejected": downs, "entropy": tokens}
+    return {name: own.get(name, rows) for name in names}
 
 
 class Resume(TrainerCallback):
@@ -163,15 +203,17 @@ class Resume(TrainerCallback):
         optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
         scheduler = getattr(scheduler, "scheduler", scheduler)  # accelerate's wrapper
         scheduler.last_epoch = self.steps_done
-        for group, peak, share in zip(
+        for parameters, peak, share in zip(
             scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
         ):
-            group["lr"] = peak * share(self.steps_done)
+            parameters["lr"] = peak * share(self.steps_done)
 
     def on_log(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
         """After every step, when its metrics are known."""
         step = self.steps_done + state.global_step
         if "loss" not in (parts.get("logs") or {}) or (step % self._every and state.global_step != state.max_steps):
+            return
+        if not group.is_lead():
             return
         moments = {str(place): found for place, found in parts["optimizer"].state_dict()["state"].items()}
         own = {name: found for name, found in parts["model"].named_parameters() if found.requires_grad}
@@ -185,7 +227,7 @@ class Watch(TrainerCallback):
     def __init__(self, folder: Path, emit: Emit, *, estimates_kl: bool = False, steps_done: int = 0) -> None:
         """`steps_done`: steps of the same training that were taken before, and count."""
         self._steps_done = steps_done
-        self._cancel_file = folder / CANCEL_FILE
+        self._folder = folder
         self._emit = emit
         self._estimates_kl = estimates_kl
         """Only KTO's own loss estimates a KL; trl logs a constant 0 for the others, which would look like a finding."""
@@ -194,7 +236,7 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """After every optimiser step."""
-        if self._cancel_file.exists():
+        if told_to_stop(self._folder):
             raise Cancelled
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
@@ -262,6 +304,7 @@ def run(
     training = job.training
     rows = len(next(iter(columns.values())))
     steps, done = math.ceil(rows / training.batch_size), resume.steps_done
+    group.begin_alike(found for found in policies.model.parameters() if found.requires_grad)
     resume.load_weights(policies.model)
     if done >= steps:
         return steps
@@ -269,6 +312,8 @@ def run(
     trainer = make_trainer(Dataset.from_dict(rest))
     trainer.anchor, trainer.plain_weight, trainer.plain_rows = training.anchor, training.plain_text_weight, plain
     trainer.all_steps, trainer._plain_turn = steps, done
+    trainer.data_collator = PartsOf(trainer.data_collator, training.rows_at_once)
+    trainer.args._n_gpu = min(1, trainer.args.n_gpu)  # transformers would split a step's rows over all GPUs of a host
     trainer.remove_callback(PrinterCallback)
     resume.watch = watch
     trainer.add_callback(resume)  # after the watch, whose values of a step it keeps

@@ -38,7 +38,12 @@ from trainer.reference import reference_logprobs
 
 
 class _Trainer(PreparedRows, DPOTrainer):
-    pass
+    likelihood_weight = 0.0
+
+    def begin_part(self, part: dict[str, Any]) -> None:
+        """The likelihood is a mean over tokens, the preference one over rows: a part weighs differently in the two."""
+        if self.likelihood_weight:
+            self.loss_weights = [1.0, self.likelihood_weight * part["token_share"] / part["share"]]
 
 
 def train_dpo(policies: Policies, rows: list[PairRow], job: Job, folder: Path, emit: Emit) -> dict[str, float]:
@@ -78,7 +83,7 @@ def train_dpo(policies: Policies, rows: list[PairRow], job: Job, folder: Path, e
     plain = plain_rows([chosen[place] for place in order], policies.tokenizer)
 
     def make_trainer(dataset: Dataset) -> Any:
-        return _Trainer(
+        trainer = _Trainer(
             model=policies.model,
             args=DPOConfig(
                 loss_type=[preference, "sft"] if held else [preference],
@@ -90,6 +95,8 @@ def train_dpo(policies: Policies, rows: list[PairRow], job: Job, folder: Path, e
             processing_class=policies.tokenizer,
             callbacks=[watch],
         )
+        trainer.likelihood_weight = training.chosen_likelihood_weight
+        return trainer
 
     steps = run(make_trainer, columns, plain, job, policies, resume, watch)
     return {

@@ -64,24 +64,26 @@ def logprobs(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     return own.masked_fill(~scored, 0.0), entropy.masked_fill(~scored, 0.0)
 
 
-def hidden_states(model: Any, batch: Batch) -> torch.Tensor:
-    """Return the last layer's normalised hidden states [rows, tokens, width]."""
-    states: torch.Tensor = model.get_base_model().base_model(**batch.inputs).last_hidden_state
-    return states
+def last_states(model: Any, batch: Batch) -> torch.Tensor:
+    """Return the last layer's normalised hidden state at each row's last token [rows, width]."""
+    chosen = torch.zeros_like(batch.scored).scatter(1, batch.last[:, None], True)
+    return head.states_at(model, chosen, **batch.inputs)
 
 
 @torch.no_grad()
 def logprobs_and_states(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return log p [rows, tokens − 1] and the hidden states before each token [rows, tokens − 1, width] of one pass."""
-    if not head.fits(model):
-        return logprobs(model, batch)[0], hidden_states(model, batch)[:, :-1].float()
-    states = hidden_states(model, batch)[:, :-1]
+    """Return log p [rows, tokens − 1] and the hidden states before each token [rows, tokens − 1, width] of one pass,
+    zero where nothing is scored."""
+    states_TH = head.states_before(model, batch.scored, **batch.inputs)
     scored = batch.scored[:, 1:]
-    weight = model.get_base_model().get_output_embeddings().weight
+    states = torch.zeros(*scored.shape, states_TH.shape[-1], device=states_TH.device)
+    states[scored] = states_TH.float()
+    if not head.fits(model):
+        return logprobs(model, batch)[0], states
     found = torch.zeros(scored.shape)
     return found.masked_scatter(
-        scored, head.of_states(states[scored], weight, batch.ids[:, 1:][scored])
-    ), states.float()
+        scored, head.of_states(states_TH, head.weight_of(model), batch.ids[:, 1:][scored])
+    ), states
 
 
 def shortest_first(sequences: Sequence[Encoded], most: int) -> list[list[int]]:

@@ -70,6 +70,10 @@ class Grpo:
         shown = {"ratio": sum(ratios) / len(ratios), "clipped": sum(clipped) / len(clipped)}
         return torch.stack(losses).mean(), shown
 
+    def weight(self, places: Sequence[int]) -> float:
+        """The loss is a mean over replies."""
+        return len(places)
+
     def state(self) -> checkpoints.State:
         """Nothing lasts from one iteration to the next."""
         return {}

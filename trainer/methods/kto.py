@@ -15,12 +15,15 @@ replies (see reference.py).
 An anchor to it is added to the loss (see PreparedRows in common.py).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from trl import KTOConfig, KTOTrainer
 
+from trainer import group
 from trainer.encoding import Encoded
 from trainer.events import Emit
 from trainer.job import Job, VoteRow
@@ -32,6 +35,7 @@ from trainer.methods.common import (
     fitting,
     plain_rows,
     run,
+    scored,
     stratified_order,
     trainer_arguments,
 )
@@ -41,7 +45,22 @@ from trainer.scoring import summed_logprobs
 
 
 class _Trainer(PreparedRows, KTOTrainer):
-    pass
+    """z₀ is estimated on the whole batch, whatever the parts it is learnt in."""
+
+    _kl_nats = 0.0
+
+    def begin_step(self, model: Any, parts: Sequence[dict[str, Any]]) -> None:
+        if not self.calculate_KL:
+            return
+        found: list[float] = []
+        for part in parts:
+            now = KTOTrainer._compute_kl_logps(self, lambda **arguments: scored(model, arguments), part)
+            found += (now - part["ref_KL_logps"]).tolist()
+        everywhere = [value for values in group.gathered(found) for value in values]
+        self._kl_nats = sum(everywhere) / len(everywhere)
+
+    def _compute_kl_logps(self, model: Any, batch: dict[str, Any]) -> torch.Tensor | None:
+        return batch["ref_KL_logps"] + self._kl_nats if self.calculate_KL else None
 
 
 def train_kto(policies: Policies, rows: list[VoteRow], job: Job, folder: Path, emit: Emit) -> dict[str, float]:
@@ -67,7 +86,7 @@ def train_kto(policies: Policies, rows: list[VoteRow], job: Job, folder: Path, e
         mismatched = _mismatched([encoded[place] for place in order], job.training.batch_size)
         columns["KL_completion_ids"] = [list(sequence.completion_ids) for sequence in mismatched]
         with policies.use(policies.reference) as model:
-            columns["ref_KL_logps"] = summed_logprobs(model, mismatched)
+            columns["ref_KL_logps"] = group.gathered_rows(lambda rows: summed_logprobs(model, rows), mismatched)
 
     resume = Resume(folder, job.training.checkpoint_every)
     estimates = job.training.kto_loss == "kto"

@@ -20,30 +20,34 @@ to the last weights whose replies were looked at and found good:
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from trainer import checkpoints
+from trainer import checkpoints, group
 from trainer.drawing import Draw
 from trainer.encoding import Encoded
 from trainer.events import Emit
 from trainer.job import CHECKPOINTS_DIR, Job, PairRow, PromptRow
+from trainer.method_settings import OnlineSettings
 from trainer.methods.common import NothingToTrainOn, plain_rows
 from trainer.methods.forward import batch_of, logprobs
+from trainer.methods.parts import Shown, add_gradients
+from trainer.methods.plain_text import plain_text_divergence
 from trainer.methods.reward_model import RewardModel
 from trainer.methods.rollouts import Rollout, draw_rollout, k3
 from trainer.methods.steps import (
     Optimiser,
-    finite,
     load_weights,
-    plain_text_divergence,
+    require_finite,
     stop_when_cancelled,
     trainable,
 )
 from trainer.policies import Policies
 from trainer.scoring import summed_logprobs
+from trainer.trunk import trunk_of
 
 _SMALLEST_SCALE = 1e-3
 _SWING = 0.25
@@ -62,6 +66,10 @@ class Objective(Protocol):
 
     def loss(self, new_T: torch.Tensor, places: Sequence[int], clip: float) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss of a minibatch; new_T are the log-probabilities of its replies' tokens, reply after reply."""
+        ...
+
+    def weight(self, places: Sequence[int]) -> float:
+        """Return what the loss of these replies is a mean over: how many tokens, or replies."""
         ...
 
     def state(self) -> checkpoints.State: ...
@@ -129,6 +137,7 @@ def train_online(
         values = loop.look(rollout)
         if not loop.stopped_by:
             values |= loop.learn(rollout)
+        trunk_of(policies.model).forget(row.prompt_ids + row.completion_ids for row in rollout.sequences)
         emit("metric", step=loop.iteration, values=values)
         loop.save()
     return {
@@ -191,7 +200,7 @@ class _Loop:
             found["held_out_preference"] = preference
         if not self._first:
             self._first = found | {"scale": max(spread, _SMALLEST_SCALE)}
-        self.stopped_by = self._brake(found)
+        self.stopped_by = group.lead_says(self._brake(found))
         if self.stopped_by:
             load_weights(self._parameters, self._good)
         else:
@@ -210,28 +219,27 @@ class _Loop:
     def learn(self, rollout: Rollout) -> dict[str, float]:
         """Learn from the replies: `passes` over them in minibatches, fewer when the policy has moved far enough."""
         settings, training = self._job.online, self._job.training
-        ended = torch.tensor([float(done) for done in rollout.finished])
-        rewards = (rollout.scores - self._first["reward"]) / self._first["scale"]
-        rewards = rewards - settings.missing_end_penalty * (1 - ended)
+        rewards = final_rewards(rollout, self._first["reward"], self._first["scale"], settings)
         found = self._objective.prepare(rollout, rewards, self.kl_weight)
         plain = plain_rows(rollout.sequences, self._policies.tokenizer)
         sums: dict[str, float] = {}
         steps = 0
         for places in rollout.batches * settings.passes:
             stop_when_cancelled(self._folder)
-            held = (
-                training.plain_text_weight * plain_text_divergence(self._policies.model, plain, self.optimiser.steps)
-                if training.plain_text_weight and plain
-                else None
+            step = self.optimiser.steps
+            loss, shown = add_gradients(
+                places,
+                partial(self._loss_of, rollout, places),
+                self._parameters.values(),
+                weight_of=self._objective.weight,
+                at_once=training.rows_at_once,
+                held=partial(self._held, plain, step) if step % group.count() == group.rank() else None,
             )
-            new_T, entropy = completion_logprobs(self._policies.model, [rollout.sequences[place] for place in places])
-            loss, shown = self._objective.loss(new_T, places, self._clip)
-            moved = moved_nats(new_T.detach(), torch.cat([rollout.old[place] for place in places]), len(places))
-            if moved > settings.max_step_kl_nats:
+            if shown["moved_nats"] > settings.max_step_kl_nats:
+                self.optimiser.forget()
                 found["stopped_early"] = 1.0
                 break
-            finite(loss if held is None else loss + held, self.optimiser.steps + 1).backward()  # type: ignore[no-untyped-call]
-            shown |= {"loss": float(loss.detach()), "entropy_nats": entropy, "moved_nats": moved}
+            require_finite(loss, step + 1)
             shown["grad_norm"] = self.optimiser.step()
             for name, value in shown.items():
                 sums[name] = sums.get(name, 0.0) + value
@@ -241,6 +249,24 @@ class _Loop:
         found["learning_rate"], found["progress"] = self.optimiser.learning_rate, self.iteration / settings.iterations
         self.values = self.values | found
         return found
+
+    def _loss_of(self, rollout: Rollout, minibatch: Sequence[int], places: list[int]) -> tuple[torch.Tensor, Shown]:
+        """The loss of a part of a minibatch, and what is shown of it."""
+        new_T, entropy = completion_logprobs(self._policies.model, [rollout.sequences[place] for place in places])
+        loss, shown = self._objective.loss(new_T, places, self._clip)
+        moved = moved_nats(new_T.detach(), torch.cat([rollout.old[place] for place in places]), len(minibatch))
+        # What is shown is weighed as the loss is; these two are means over tokens and over replies, whatever that is.
+        share = self._objective.weight(places) / self._objective.weight(minibatch)
+        entropy *= len(new_T) / sum(len(rollout.old[place]) for place in minibatch)
+        shown |= {"loss": float(loss.detach()), "entropy_nats": entropy / share, "moved_nats": moved / share}
+        return loss, shown
+
+    def _held(self, plain: Sequence[list[int]], step: int) -> torch.Tensor:
+        """The term that holds plain text to the base."""
+        weight = self._job.training.plain_text_weight
+        if not weight or not plain:
+            return torch.zeros((), requires_grad=True)
+        return weight * plain_text_divergence(self._policies.model, plain, step)
 
     def _brake(self, found: dict[str, float]) -> str:
         """Return which brake holds, or nothing."""
@@ -265,6 +291,8 @@ class _Loop:
 
     def save(self) -> None:
         """Write a checkpoint: between iterations nothing else is needed to go on."""
+        if not group.is_lead():
+            return
         state = {
             "iteration": self.iteration,
             "kl_weight": self.kl_weight,
@@ -285,6 +313,15 @@ class _Loop:
         self._history, self._good = state["history"], state["good"]
         self.optimiser.load(state["optimiser"])
         self._objective.load(state["objective"])
+
+
+def final_rewards(rollout: Rollout, mean: float, scale: float, settings: OnlineSettings) -> torch.Tensor:
+    """Return what each reply is rewarded with [replies]: its score normalised by the first iteration's `mean` and
+    deviation `scale`, less the penalty when it did not end; too short a reply gets the lowest of all."""
+    rewards = (rollout.scores - mean) / scale
+    rewards = rewards - settings.missing_end_penalty * torch.tensor([float(not done) for done in rollout.finished])
+    short = torch.tensor([count < settings.min_words for count in rollout.words])
+    return torch.where(short, rewards.min(), rewards)
 
 
 def completion_logprobs(model: Any, sequences: Sequence[Encoded]) -> tuple[torch.Tensor, float]:

@@ -119,6 +119,10 @@ class Ppo:
         }
         return clipped_policy_loss(ratio_T, advantages_T, clip), shown
 
+    def weight(self, places: Sequence[int]) -> float:
+        """The loss is a mean over tokens."""
+        return sum(len(self._old[place]) for place in places)
+
     def state(self) -> checkpoints.State:
         """The value model and its optimiser."""
         return {"value": self._optimiser.state()}

@@ -1,7 +1,8 @@
 """The reward model: a score for a reply, learnt from which replies people liked better.
 
 An adapter of its own on the frozen base, and a linear head over the last token's hidden state: r(x, y) ∈ R^D, one
-number for each dimension of `reward.dimensions`. The reward is their sum, weighed by the settings.
+number for each dimension of `reward.dimensions`, such as helpful, harmless and concise. The reward is their sum,
+weighed by the settings. A verdict teaches the mean of the dimensions that its reason speaks of (see reward_reasons).
 
 A verdict between two replies is learnt by Bradley and Terry's model (Ouyang et al. 2022, arXiv:2203.02155, equation 1):
 
@@ -37,9 +38,11 @@ from trainer.encoding import Encoded
 from trainer.events import Emit
 from trainer.job import CHECKPOINTS_DIR, Job, PairRow, ReplyText
 from trainer.methods.common import fitting
-from trainer.methods.forward import batch_of, hidden_states, shortest_first
+from trainer.methods.forward import batch_of, last_states
 from trainer.methods.steps import Optimiser, bucketed_batches, load_weights, train_batches
 from trainer.policies import Policies, lora_config
+from trainer.reward_reasons import dimensions_of
+from trainer.scoring import scoring_batches
 from trainer.sealed_reward import RewardRefused, read_reward, seal_reward
 
 ADAPTER = "reward"
@@ -49,12 +52,12 @@ _SCORE_BATCH = 8
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """One act: replies from best to worst, of which the first `decided` places are certain (all but the last of a
-    ranking, one of a verdict among several), taught to one dimension of the reward."""
+    ranking, one of a verdict among several), taught to the mean of some dimensions of the reward."""
 
     messages: tuple[Message, ...]
     replies: tuple[ReplyText, ...]
     decided: int
-    dimension: int = 0
+    dimensions: tuple[int, ...] = (0,)
 
 
 class RewardModel:
@@ -63,7 +66,7 @@ class RewardModel:
     def __init__(self, policies: Policies, job: Job) -> None:
         """Begin with a fresh adapter and a head of zeros."""
         self._policies = policies
-        self.weights = job.reward.weights
+        self.weights, self.reasons = job.reward.weights, job.reward.reasons
         model = policies.model
         base = model.get_base_model()
         torch.manual_seed(job.seed + 1)  # the adapter's A matrices, others than the policy's
@@ -82,7 +85,7 @@ class RewardModel:
 
     def seal(self, job: Job, report: dict[str, Any]) -> str:
         """Seal it beside the adapters; return its hash."""
-        lora = {"rank": job.lora.rank, "alpha": job.lora.alpha, "upper_layers": job.lora.upper_layers}
+        lora = {name: getattr(job.lora, name) for name in ("kind", "rank", "alpha", "upper_layers")}
         return seal_reward(
             rewards_dir(job),
             dict(self.parameters),
@@ -117,10 +120,7 @@ class RewardModel:
 
     def dimensions(self, model: Any, sequences: Sequence[Encoded]) -> torch.Tensor:
         """Return r [rows, dimensions] of sequences, by one pass of the yielded model of `active`."""
-        batch = batch_of(sequences, model.device)
-        states = hidden_states(model, batch)
-        rows = torch.arange(len(sequences), device=states.device)
-        found: torch.Tensor = self.head(states[rows, batch.last].float())
+        found: torch.Tensor = self.head(last_states(model, batch_of(sequences, model.device)).float())
         return found
 
     @torch.no_grad()
@@ -133,7 +133,7 @@ class RewardModel:
         """Return r [rows, dimensions] of any number of sequences, on the CPU."""
         found = torch.zeros(len(sequences), len(self.weights))
         with self.active() as model:
-            for places in shortest_first(sequences, _SCORE_BATCH):
+            for places in scoring_batches(model, sequences, _SCORE_BATCH):
                 found[places] = self.dimensions(model, [sequences[place] for place in places]).cpu()
         return found
 
@@ -157,8 +157,9 @@ def all_pairs_loss(rewards_K: torch.Tensor, decided: int) -> torch.Tensor:
     return -torch.nn.functional.logsigmoid(rewards_K[better[known]] - rewards_K[worse[known]]).mean()
 
 
-def rankings_of(rows: Sequence[PairRow], dimensions: Sequence[str]) -> list[Ranking]:
-    """Put the pairs of each act together again: in the order of how many of the others a reply was preferred to."""
+def rankings_of(rows: Sequence[PairRow], dimensions: Sequence[str], reasons: Sequence[str] = ()) -> list[Ranking]:
+    """Put the pairs of each act together again: in the order of how many of the others a reply was preferred to.
+    reasons: what else speaks of a dimension (see trainer.reward_reasons)."""
     acts: dict[tuple[int, int], list[PairRow]] = defaultdict(list)
     for row in rows:
         acts[row.feedback_id, row.rater].append(row)
@@ -174,7 +175,7 @@ def rankings_of(rows: Sequence[PairRow], dimensions: Sequence[str]) -> list[Rank
                 pairs[0].messages,
                 tuple(texts[name] for name in order),
                 max(1, decided),
-                _dimension(pairs[0].reason, dimensions),
+                dimensions_of(pairs[0].reason, dimensions, reasons),
             )
         )
     return found
@@ -187,7 +188,7 @@ def train_reward_model(
     checkpoints in `folder`. Raises Cancelled, Diverged, NothingToTrainOn."""
     settings = job.reward
     model = RewardModel(policies, job)
-    rankings = rankings_of(rows, list(settings.weights))
+    rankings = rankings_of(rows, list(settings.weights), settings.reasons)
     encoded = [[policies.encoder.encode(one.messages, reply) for reply in one.replies] for one in rankings]
     places = fitting(encoded, job.training.max_tokens)
     rankings, encoded = [rankings[place] for place in places], [encoded[place] for place in places]
@@ -210,7 +211,8 @@ def train_reward_model(
             number = {sequence: turn for turn, sequence in enumerate(once)}
             found = model.dimensions(active, list(once))
             scores = [
-                found[[number[sequence] for sequence in encoded[place]], rankings[place].dimension] for place in batch
+                found[[number[sequence] for sequence in encoded[place]]][:, rankings[place].dimensions].mean(-1)
+                for place in batch
             ]
             losses = [loss_of_ranking(row, rankings[place].decided) for row, place in zip(scores, batch, strict=True)]
             centre = torch.stack([row.mean() ** 2 for row in scores]).mean()
@@ -227,21 +229,17 @@ def train_reward_model(
             every=job.training.checkpoint_every,
             emit=emit,
             prefix="reward/",
+            at_once=job.training.rows_at_once,
         )
     return model, {"reward/rows": len(rankings), "reward/steps": len(batches), **last}
 
 
 def held_out_margins(model: RewardModel, policies: Policies, rows: Sequence[PairRow]) -> list[float]:
-    """Return reward(chosen) − reward(rejected) of comparisons, each in its own dimension."""
+    """Return reward(chosen) − reward(rejected) of comparisons, each in the dimensions that its reason speaks of."""
     encoded = [policies.encoder.encode(row.messages, row.chosen) for row in rows]
     encoded += [policies.encoder.encode(row.messages, row.rejected) for row in rows]
     scores = model.all_dimensions(encoded)
-    kinds = torch.tensor([_dimension(row.reason, list(model.weights)) for row in rows], dtype=torch.long)
-    own = scores.gather(1, kinds.repeat(2)[:, None]).squeeze(1)
-    return [float(value) for value in own[: len(rows)] - own[len(rows) :]]
-
-
-def _dimension(reason: str | None, names: Sequence[str]) -> int:
-    """Which dimension a reason names in its first word; the first where it names none."""
-    first = (reason or "").replace(":", " ").replace(",", " ").split()
-    return list(names).index(first[0].lower()) if first and first[0].lower() in names else 0
+    names, reasons = list(model.weights), model.reasons
+    own = [dimensions_of(row.reason, names, reasons) for row in rows]
+    better, worse = scores[: len(rows)], scores[len(rows) :]
+    return [float((better[place] - worse[place])[list(which)].mean()) for place, which in enumerate(own)]

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer import group
 from trainer.drawing import Draw
 from trainer.events import Emit
 from trainer.feedback_rows import prompt_key
-from trainer.job import REWARD_FILE, Job, PairRow, PromptRow
+from trainer.job import REWARD_FILE, UNJUDGED_FILE, Job, PairRow, PromptRow, read_rows, write_whole
 from trainer.methods.common import BelowBar
 from trainer.methods.grpo import Grpo
 from trainer.methods.online import train_online
@@ -83,7 +84,7 @@ def make_reward_model(
     """Train, judge and seal a reward model, or take up the one that `folder` has; return it with `sha256`, `metrics`
     and `report`. `every_vote`: all the round's comparisons, to measure raters' agreement; `rows` where not given."""
     note = folder / REWARD_FILE
-    if note.exists():
+    if group.lead_says(note.exists()):
         made: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
         model = RewardModel(policies, job)
         model.load(job, made["sha256"])
@@ -97,13 +98,29 @@ def make_reward_model(
             seed=job.seed,
         )
         margins = held_out_margins(model, policies, held_out_rows)
-        report = judge(margins, held_out_rows, agreement, job.reward, every_vote=votes)
-        made = {"sha256": model.seal(job, report), "metrics": metrics, "report": report}
-        scratch = note.with_suffix(".part")
-        scratch.write_text(json.dumps(made), encoding="utf-8")
-        scratch.replace(note)
+        unjudged = _unjudged(folder)
+        report = judge(
+            margins,
+            held_out_rows,
+            agreement,
+            job.reward,
+            every_vote=votes,
+            unjudged=unjudged,
+            unjudged_margins=held_out_margins(model, policies, unjudged),
+        )
+        if group.is_lead():
+            made = {"sha256": model.seal(job, report), "metrics": metrics, "report": report}
+            write_whole(note, json.dumps(made))
+        made = group.lead_says(made if group.is_lead() else {})
     emit("reward_model", sha256=made["sha256"], report=made["report"])
     return model, made
+
+
+def _unjudged(folder: Path) -> list[PairRow]:
+    """The pairs that nobody compared yet; none in the folder of a round that began before there were any."""
+    if not (folder / UNJUDGED_FILE).exists():
+        return []
+    return [row for row in read_rows(folder, UNJUDGED_FILE) if isinstance(row, PairRow)]
 
 
 def split_watch(rows: Sequence[PairRow], share: float, seed: int) -> tuple[list[PairRow], list[PairRow]]:

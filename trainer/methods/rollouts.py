@@ -15,9 +15,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -25,10 +24,12 @@ from feedback_store.records import Sampling
 from serving.adapters import seal_adapter
 from serving.engine import PolicyRef
 from trainer import gate_texts as texts
+from trainer import group
 from trainer.drawing import Draw, Drawn
 from trainer.encoding import Encoded
 from trainer.job import Job
 from trainer.methods.forward import batch_of, logprobs, logprobs_and_states, shortest_first
+from trainer.methods.parts import in_parts
 from trainer.methods.reward_model import RewardModel
 from trainer.policies import Policies
 
@@ -63,9 +64,14 @@ class Rollout:
         total = sum(float(k3(old, ref).sum()) for old, ref in zip(self.old, self.reference, strict=True))
         return total / len(self.old)
 
+    @property
+    def words(self) -> list[int]:
+        """How many each reply has."""
+        return [len(texts.words(text)) for text in self.texts]
+
     def looks(self) -> dict[str, float]:
         """What the replies look like: shares and the median length, for the watch over reward hacking."""
-        counts = [len(texts.words(text)) for text in self.texts]
+        counts = self.words
         repeats = [share for text in self.texts if (share := texts.repeated_share(text)) is not None]
         n = len(self.texts)
         return {
@@ -132,10 +138,13 @@ def draw_rollout(
     asked = prompts_of(iteration, settings.prompts, len(prompts), job.seed)
     seed = (job.seed * 1_000_003 + iteration) * settings.prompts * settings.replies
     sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=settings.reply_tokens, seed=seed % 2**31)
+    mine = group.own(range(len(asked)))  # each reply has its own random stream, whoever draws it
+    own_sampling = replace(sampling, seed=(sampling.seed or 0) + (mine[0] if mine else 0) * settings.replies)
     with sealed_candidate(policies, job, folder) as policy:
-        drawn = draw(policy, [prompts[place] for place in asked], settings.replies, sampling)
-    owners = [group for group in range(len(asked)) for _ in range(settings.replies)]
-    return score_rollout(policies, reward, [prompts[asked[group]] for group in owners], owners, drawn, job, with_states)
+        own = draw(policy, [prompts[asked[turn]] for turn in mine], settings.replies, own_sampling) if mine else []
+    drawn = [reply for part in group.gathered(own) for reply in part]
+    owners = [turn for turn in range(len(asked)) for _ in range(settings.replies)]
+    return score_rollout(policies, reward, [prompts[asked[turn]] for turn in owners], owners, drawn, job, with_states)
 
 
 def score_rollout(
@@ -158,28 +167,39 @@ def score_rollout(
         [groups[place] for place in kept],
         [drawn[place].text for place in kept],
         [drawn[place].finish_reason == "stop" for place in kept],
-        reward.rewards(sequences),
+        torch.tensor(group.gathered_rows(lambda rows: reward.rewards(rows).tolist() if rows else [], sequences)),
         batches,
         [torch.empty(0)] * len(kept),
         [torch.empty(0)] * len(kept),
         [torch.empty(0)] * len(kept) if with_states else [],
     )
     policies.model.eval()
-    for places in batches:
-        batch = batch_of([sequences[place] for place in places], policies.model.device)
-        scored = batch.scored[:, 1:]
-        with torch.no_grad():
-            _place(found.old, places, logprobs(policies.model, batch)[0], scored)
-        with policies.use(policies.reference) as model:
-            reference, states = logprobs_and_states(model, batch)
-        _place(found.reference, places, reference, scored)
-        if with_states:
-            _place(found.states, places, states, scored)
+    for scored in group.gathered(_score(policies, found, job.training.rows_at_once, with_states)):
+        for place, (old, reference, states) in scored.items():
+            found.old[place], found.reference[place] = old, reference
+            if with_states:
+                found.states[place] = states
     gaps = [abs(float(found.old[at].sum()) - drawn[place].logprob_nats) for at, place in enumerate(kept)]
     found.sampler_gap_nats = sum(gaps) / len(gaps)
     return found
 
 
-def _place(target: list[torch.Tensor], places: Sequence[int], values_BT: Any, scored_BT: torch.Tensor) -> None:
-    for row, place in enumerate(places):
-        target[place] = values_BT[row][scored_BT[row]].detach().cpu()
+Scored = dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+"""Place of a reply → log π of its tokens, log π_ref, and the reference's hidden states (empty where not wanted)."""
+
+
+def _score(policies: Policies, rollout: Rollout, at_once: int, with_states: bool) -> Scored:
+    """Score this process's share of each minibatch, in the very parts in which it will be learnt from."""
+    found: Scored = {}
+    for places in (part for minibatch in rollout.batches for part in in_parts(minibatch, at_once)):
+        batch = batch_of([rollout.sequences[place] for place in places], policies.model.device)
+        scored_BT = batch.scored[:, 1:]
+        with torch.no_grad():
+            old_BT = logprobs(policies.model, batch)[0]
+        with policies.use(policies.reference) as model:
+            reference_BT, states_BTH = logprobs_and_states(model, batch)
+        for row, place in enumerate(places):
+            own = scored_BT[row]
+            states = states_BTH[row][own].detach().cpu() if with_states else torch.empty(0)
+            found[place] = (old_BT[row][own].detach().cpu(), reference_BT[row][own].detach().cpu(), states)
+    return found

@@ -21,7 +21,8 @@ from trainer.events import Emit
 from trainer.job import CHECKPOINTS_DIR, ExampleRow, Job
 from trainer.methods.common import fitting, plain_rows, stratified_order
 from trainer.methods.forward import batch_of, logprobs
-from trainer.methods.steps import Optimiser, plain_text_divergence, train_batches, trainable
+from trainer.methods.plain_text import plain_text_divergence
+from trainer.methods.steps import Optimiser, train_batches, trainable
 from trainer.policies import Policies
 
 
@@ -45,12 +46,11 @@ def train_sft(policies: Policies, rows: list[ExampleRow], job: Job, folder: Path
     model.eval()
 
     def loss_of(batch: list[int]) -> tuple[torch.Tensor, dict[str, float]]:
-        held = None
-        if training.plain_text_weight and plain:  # first of all: it switches the adapter off and on
-            held = training.plain_text_weight * plain_text_divergence(model, plain, optimiser.steps)
         loss = likelihood_loss(policies, [encoded[place] for place in batch])
-        shown = {"nll": float(loss.detach())}
-        return (loss if held is None else loss + held), shown
+        return loss, {"nll": float(loss.detach())}
+
+    def held(step: int) -> torch.Tensor:
+        return training.plain_text_weight * plain_text_divergence(model, plain, step)
 
     last = train_batches(
         batches,
@@ -60,6 +60,9 @@ def train_sft(policies: Policies, rows: list[ExampleRow], job: Job, folder: Path
         kept_in=folder / CHECKPOINTS_DIR / "policy",
         every=training.checkpoint_every,
         emit=emit,
+        weight_of=lambda batch: sum(len(encoded[place].completion_ids) for place in batch),
+        at_once=training.rows_at_once,
+        held=held if training.plain_text_weight and plain else None,
     )
     return {
         "rows": len(kept),

@@ -9,15 +9,15 @@ import math
 import random
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from trainer import checkpoints
+from trainer import checkpoints, group
 from trainer.events import Emit
-from trainer.job import CANCEL_FILE
 from trainer.methods.common import Cancelled, Diverged
+from trainer.methods.parts import add_gradients, told_to_stop
 
 Loss = Callable[[list[int]], tuple[torch.Tensor, dict[str, float]]]
 """Rows' places → the loss of that batch and what else is shown of it."""
@@ -44,9 +44,12 @@ class Optimiser:
         weight_decay: float = 0.0,
     ) -> None:
         """`groups`: peak learning rates, each with its parameters by name."""
-        self.parameters = {name: parameter for _, group in groups for name, parameter in group.items()}
+        self.parameters = {name: parameter for _, own in groups for name, parameter in own.items()}
+        group.begin_alike(self.parameters.values())
         self._adamw = torch.optim.AdamW(
-            [{"params": list(group.values()), "lr": rate} for rate, group in groups], weight_decay=weight_decay
+            [{"params": list(own.values()), "lr": rate} for rate, own in groups],
+            weight_decay=weight_decay,
+            fused=True,  # one pass over all matrices: an adapter has a hundred small ones
         )
         self._peaks = [rate for rate, _ in groups]
         self._warmup, self._total, self._max_norm = warmup_steps, total_steps, max_norm
@@ -62,12 +65,16 @@ class Optimiser:
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self._max_norm))
         if not math.isfinite(norm):
             raise Diverged(self.steps + 1, "grad_norm")
-        for group, peak in zip(self._adamw.param_groups, self._peaks, strict=True):
-            group["lr"] = peak * self._share()
+        for own, peak in zip(self._adamw.param_groups, self._peaks, strict=True):
+            own["lr"] = peak * self._share()
         self._adamw.step()
-        self._adamw.zero_grad()
+        self.forget()
         self.steps += 1
         return norm
+
+    def forget(self) -> None:
+        """Forget the gradients."""
+        self._adamw.zero_grad()
 
     def state(self) -> checkpoints.State:
         """Weights, moments and count, for a checkpoint."""
@@ -85,8 +92,7 @@ class Optimiser:
         for name, parameter in self.parameters.items():
             if state["moments"][name]:
                 self._adamw.state[parameter] = {
-                    key: value.to(parameter.device) if key != "step" else value
-                    for key, value in state["moments"][name].items()
+                    key: value.to(parameter.device) for key, value in state["moments"][name].items()
                 }
 
     def _share(self) -> float:
@@ -152,15 +158,14 @@ def _batches(
 
 def stop_when_cancelled(folder: Path) -> None:
     """Raise Cancelled when whoever watches made the cancel file."""
-    if (folder / CANCEL_FILE).exists():
+    if told_to_stop(folder):
         raise Cancelled
 
 
-def finite(loss: torch.Tensor, step: int) -> torch.Tensor:
-    """Return `loss`. Raises Diverged when it is no number."""
-    if not bool(torch.isfinite(loss)):
+def require_finite(loss: float, step: int) -> None:
+    """Raise Diverged when the loss of a step is no number."""
+    if not math.isfinite(loss):
         raise Diverged(step, "loss")
-    return loss
 
 
 def train_batches(
@@ -173,9 +178,13 @@ def train_batches(
     every: int,
     emit: Emit,
     prefix: str = "",
+    weight_of: Callable[[Sequence[int]], float] = len,
+    at_once: int = 0,
+    held: Callable[[int], torch.Tensor] | None = None,
 ) -> dict[str, float]:
     """Take one step a batch, from the last checkpoint in `kept_in` on; return the last metrics, `prefix` before their
-    names. A checkpoint is written each `every` steps and at the end. Raises Cancelled, Diverged."""
+    names. A checkpoint is written each `every` steps and at the end. `weight_of`, `at_once`: see parts.py; `held`: a
+    term of each step, by the step's number. Raises Cancelled, Diverged, PeerLost."""
     state = checkpoints.latest(kept_in)
     values: dict[str, float] = {}
     if state is not None:
@@ -185,12 +194,20 @@ def train_batches(
     for batch in batches[optimiser.steps :]:
         stop_when_cancelled(folder)
         rate = optimiser.learning_rate
-        loss, shown = loss_of(batch)
-        finite(loss, optimiser.steps + 1).backward()  # type: ignore[no-untyped-call]
+        step = optimiser.steps
+        loss, shown = add_gradients(
+            batch,
+            loss_of,
+            optimiser.parameters.values(),
+            weight_of=weight_of,
+            at_once=at_once,
+            held=partial(held, step) if held and step % group.count() == group.rank() else None,
+        )
+        require_finite(loss, step + 1)
         norm = optimiser.step()
         now = time.monotonic()
         values = {
-            "loss": float(loss.detach()),
+            "loss": loss,
             "grad_norm": norm,
             "learning_rate": rate,
             **shown,
@@ -199,15 +216,6 @@ def train_batches(
         values = {prefix + name: value for name, value in values.items()}
         emit("metric", step=optimiser.steps, values=values | {prefix + "step_s": now - last})
         last = now
-        if optimiser.steps % every == 0 or optimiser.steps == len(batches):
+        if group.is_lead() and (optimiser.steps % every == 0 or optimiser.steps == len(batches)):
             checkpoints.save(kept_in, optimiser.steps, {"optimiser": optimiser.state(), "values": values})
     return values
-
-
-def plain_text_divergence(model: Any, rows: Sequence[list[int]], turn: int) -> torch.Tensor:
-    """Return Σ_t KL(π_base ‖ π) over the tokens of plain text number `turn` (see PreparedRows in common.py)."""
-    row = torch.tensor([rows[turn % len(rows)]], device=model.device)
-    with torch.no_grad(), model.disable_adapter():
-        base = model(input_ids=row, use_cache=False).logits[0].float().log_softmax(-1)
-    policy = model(input_ids=row, use_cache=False).logits[0].float().log_softmax(-1)
-    return torch.nn.functional.kl_div(policy, base, log_target=True, reduction="sum")

@@ -7,6 +7,8 @@ import { keys } from "./keys.js";
 import { live } from "./live.js";
 
 document.documentElement.dataset.script = "";
+// On a phone the entries of the navigation scroll sideways: where one is should be seen.
+document.querySelector(".top nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 keys();
 charts(document);
 inbox();

@@ -9,7 +9,7 @@ const CALM_MS = 250; // events closer than this are one look; a busy page says d
 export function live() {
   const main = document.getElementById("main");
   const topic = main?.dataset.live;
-  if (!topic) return;
+  if (!topic && !document.querySelector("[data-again]")) return;
   let source = null;
   let seen = null;
   let timer = null;
@@ -30,6 +30,7 @@ export function live() {
     fetchPage().then((page) => {
       offline(false);
       takeOver(page);
+      lookAgain();
     }).catch((problem) => {
       if (problem === "elsewhere") location.reload(); // signed out, or moved
       else offline(true);
@@ -42,7 +43,14 @@ export function live() {
     });
   };
 
+  // Something on the page is being worked out on the server, and says when to look again.
+  const lookAgain = () => {
+    const wanted = [...document.querySelectorAll("[data-again]")].map((node) => Number(node.dataset.again));
+    if (wanted.length) timer ??= setTimeout(look, Math.min(...wanted));
+  };
+
   const open = () => {
+    if (!topic) return;
     source = new EventSource(topic);
     source.onmessage = ({ data }) => {
       offline(false);
@@ -70,6 +78,7 @@ export function live() {
   });
   window.addEventListener("pagehide", close);
   if (!document.hidden) open();
+  lookAgain();
 }
 
 function fetchPage() {

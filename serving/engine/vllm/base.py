@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.adapters import WEIGHTS_FILE, check_adapter
+from serving.adapters import WEIGHTS_FILE, check_adapter, read_adapter_config
 from serving.engine import AdapterRefused, PolicyRef
 from serving.engine.base_model import end_token_ids_of, fingerprint, load_tokenizer
 from serving.engine.prompts import PromptRenderer
@@ -38,6 +38,11 @@ class GatewayBase:
         """
         if policy.adapter_dir is not None:
             check_adapter(policy.adapter_dir, policy.adapter_sha256, self.fingerprint, prompts=self.prompts)
+            if read_adapter_config(policy.adapter_dir).use_dora:
+                raise AdapterRefused(
+                    "the adapter is DoRA, which vLLM does not serve; train with lora.kind lora or rslora, or serve with"
+                    ' policy.engine = "torch"'
+                )
             _refuse_infinite(policy.adapter_dir / WEIGHTS_FILE)
 
 
