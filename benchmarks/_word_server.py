@@ -15,7 +15,7 @@ from benchmarks._word_engine import WordEngine
 from feedback_store.raters import load_or_create_key
 from feedback_store.settings import StoreSettings
 from feedback_store.store import Store
-from feedback_store.versions import bootstrap
+from feedback_store.versions import bootstrap, live_or_none
 from serving.api import ApiContext, create_app
 from serving.api.server import listen, server_of
 from serving.settings import ServingSettings
@@ -38,7 +38,7 @@ def main() -> None:
         arguments.url or f"sqlite:///{arguments.data / 'thumbwise.db'}",
         settings=StoreSettings(group_commit_max=arguments.group_commit_max),
     )
-    if not arguments.dashboard:  # a seeded store has its versions
+    if store.read(live_or_none) is None:  # a seeded store has its versions
         store.write(bootstrap, "words")
     settings = ServingSettings(port=arguments.port, drain_timeout_s=5)
     context = ApiContext(
