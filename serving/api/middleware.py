@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from urllib.parse import urlsplit
 
 from prometheus_client import Counter
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -87,6 +87,8 @@ class Guard:
                 await self.app(scope, _limited(receive, limit_bytes), send_guarded)
             else:
                 await _drive(lane, Request(scope, _limited(receive, limit_bytes)), send_guarded)
+        except ClientDisconnect:
+            status = 499  # they left before their request was whole: there is nobody to answer, and nothing is wrong
         finally:
             # A route leaves its template in the scope; what matched nothing is one label, whatever was asked for.
             template = scope["path"] if lane else getattr(scope.get("route"), "path", "unmatched")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 
 import httpx
@@ -72,6 +73,17 @@ def test_a_rating_that_overtakes_its_replys_row_waits_for_it(base_url, words):
 def test_a_rating_of_a_reply_that_is_not_under_way_is_refused_at_once(base_url, words):
     act = {"reply_id": "0" * 32, "rater": "ada", "channel": "web", "thumb": "down"}
     assert httpx.post(f"{base_url}/v1/feedback", json=act, trust_env=False).status_code == 404
+
+
+def test_a_client_that_leaves_within_its_own_request_is_no_error(base_url, context, caplog):
+    port = int(base_url.rpartition(":")[2])
+    for path in ("/v1/feedback", "/v1/consent"):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
+            client.sendall(f'{head}content-length: 100\r\n\r\n{{"rater"'.encode())
+    requests = context.metrics.requests
+    wait_until(lambda: all(requests.labels(path, "499")._value.get() for path in ("/v1/feedback", "/v1/consent")))
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_a_comparison_that_was_not_seen_to_its_end_is_not_stored(base_url, words, store):
