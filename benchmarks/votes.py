@@ -73,7 +73,8 @@ def main() -> None:
 
 
 def measure(group_commit_max: int, connections: int, votes: int, repeats: int, seed: int, *options: str) -> Measured:
-    """Measure one server, started with `options`. Raises SystemExit if a vote was lost or doubled: then there is nothing to report."""
+    """Measure one server, started with `options`. Raises SystemExit if a vote was lost or doubled: then there is
+    nothing to report."""
     Path("data").mkdir(exist_ok=True)  # not the system's folder for scratch files, which may be memory
     with tempfile.TemporaryDirectory(dir="data", prefix="bench-votes-") as folder:
         data = Path(folder).resolve()
