@@ -75,6 +75,15 @@ class Case:
         return f"{self.method}-{self.labels}-{self.seed}"
 
 
+EVERY = [
+    Case(method, labels, seed)
+    for labels in LABELS
+    for method in METHODS
+    for seed in range(10)
+    if labels != "unstopped" or method == "ppo"
+]
+
+
 class Bench:
     """The model, and everything drawn or trained, kept in a folder and found there again."""
 
@@ -324,6 +333,7 @@ def main() -> None:
     parser.add_argument(
         "--no-gate", action="store_true", help="train and measure; a later run with --keep asks the gate"
     )
+    parser.add_argument("--kept", action="store_true", help="train nothing: make the table of what --keep holds")
     parser.add_argument("--set", nargs="*", default=[], metavar="section.key=value", help="settings to try; no table")
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
@@ -336,13 +346,16 @@ def main() -> None:
         for method in options.methods.split(",")
         if kind != "unstopped" or method == "ppo"
     ]
+    if options.kept:
+        cases = [case for case in EVERY if (options.keep / case.name / "result.json").exists()]
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
     with tempfile.TemporaryDirectory() as scratch:
         keep = options.keep or Path(scratch)
         keep.mkdir(parents=True, exist_ok=True)
-        bench = Bench(keep, _overrides(options.set), gate=not options.no_gate)
-        bench.prepare(sorted({case.seed for case in cases}))
+        bench = Bench(keep, _overrides(options.set), gate=not (options.no_gate or options.kept))
+        if not options.kept:
+            bench.prepare(sorted({case.seed for case in cases}))
         cores: SimpleQueue[int | None] = SimpleQueue()
         for place in range(options.jobs):
             cores.put(place if options.jobs > 1 else options.core)
