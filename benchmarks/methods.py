@@ -110,8 +110,15 @@ class Bench:
         write_job(place, job, data.train, data.held_out, data.gate_prompts, data.rollout_prompts)
         if case.method == "grpo":
             self._take_reward_model(replace(case, method="ppo"), place)
+        had_reward_model = (place / REWARD_FILE).exists()
         training = _worker(place, core, gated=gated)
-        figures = {"case": case.name, "rows": len(data.train), "held_out": len(data.held_out), **training}
+        figures = {
+            "case": case.name,
+            "had_reward_model": had_reward_model,
+            "rows": len(data.train),
+            "held_out": len(data.held_out),
+            **training,
+        }
         if (sha256 := training["adapter"]) is not None:
             fresh = self._fresh(case.name, job, PolicyRef(2, sha256, Path(job.adapters_dir) / sha256), case.seed, core)
             base = self._fresh("base", job, PolicyRef(1), case.seed, core)
@@ -276,7 +283,8 @@ def _in_words(figures: dict[str, Any]) -> str:
     return (
         f"{win['value']:.1%} [{win['low']:.1%}, {win['high']:.1%}], {figures['mean_words']:.0f} words, finished "
         f"{figures['finished']:.0%}, under 3 words {figures['under_three_words']:.1%}, gate {gate['outcome']}{by}, "
-        f"{figures['train_s'] / 60:.1f} min, {figures['peak_mb']:.0f} MB"
+        f"{figures['train_s'] / 60:.1f} min{' with a reward model that was there' if figures['had_reward_model'] else ''}, "
+        f"{figures['peak_mb']:.0f} MB"
     )
 
 
