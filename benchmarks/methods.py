@@ -46,7 +46,8 @@ from trainer.job import GATE_FILE, REWARD_FILE, Job, write_job
 from trainer.method_settings import OnlineSettings, RewardSettings
 from trainer.settings import GateSettings, LoraSettings, TrainingSettings
 
-METHODS = ("kto", "dpo", "sft", "ppo", "grpo")
+NAMES = {"kto": "KTO", "dpo": "DPO", "sft": "SFT", "ppo": "reward model + PPO", "grpo": "reward model + GRPO"}
+METHODS = tuple(NAMES)
 LABELS = ("votes", "shuffled", "inverted", "unstopped")
 VOTES, CORRECTIONS = 480, 100
 REPLY_TOKENS = 96
@@ -280,10 +281,11 @@ def _in_words(figures: dict[str, Any]) -> str:
     by = f" by {', '.join(gate['blocked_by'])}" if gate["blocked_by"] else ""
     if (win := figures.get("win_rate")) is None:
         return f"{figures['ended']}: {figures.get('reason', '')}"
+    taken = " with a reward model that was there" if figures["had_reward_model"] else ""
     return (
         f"{win['value']:.1%} [{win['low']:.1%}, {win['high']:.1%}], {figures['mean_words']:.0f} words, finished "
         f"{figures['finished']:.0%}, under 3 words {figures['under_three_words']:.1%}, gate {gate['outcome']}{by}, "
-        f"{figures['train_s'] / 60:.1f} min{' with a reward model that was there' if figures['had_reward_model'] else ''}, "
+        f"{figures['train_s'] / 60:.1f} min{taken}, "
         f"{figures['peak_mb']:.0f} MB"
     )
 
@@ -291,7 +293,7 @@ def _in_words(figures: dict[str, Any]) -> str:
 def rows_of(case: Case, figures: dict[str, Any]) -> list[Row]:
     """The figures of one case; the peer is the base model."""
     said = _in_words(figures).split(", ", 2)
-    name = f"{case.method}, {case.labels}, seed {case.seed}"
+    name = f"{NAMES[case.method]}, {case.labels}, seed {case.seed}"
     if (win := figures.get("win_rate")) is None:
         return [Row(f"{name}: {said[0][:160]}", 50.0, 50.0, unit="%")]
     return [
@@ -310,7 +312,8 @@ def over_seeds(cases: Sequence[Case], results: Sequence[dict[str, Any]]) -> list
         ]
         if len(wins) > 1:
             low, high = min(win["low"] for win in wins), max(win["high"] for win in wins)
-            said = f"{method}, {labels}, mean of {len(wins)} seeds (bounds from {low:.1%} to {high:.1%})"
+            seeds = f"{NAMES[method]}, {labels}, mean of {len(wins)} seeds"
+            said = f"{seeds}: win rate against the base (bounds from {low:.1%} to {high:.1%})"
             rows.append(Row(said, 100 * sum(win["value"] for win in wins) / len(wins), 50.0, unit="%"))
     return rows
 

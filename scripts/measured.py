@@ -26,6 +26,7 @@ HEADLINES = {
         "inverted, seed 0: win rate",
         "votes, seed 0: time",
     ),
+    "methods": ("reward model + PPO, votes, mean of",),
     "serving": (
         "1 stream; transformers generate, adapter merged",
         "16 streams; transformers generate, adapter merged",
