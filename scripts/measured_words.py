@@ -17,7 +17,7 @@ CASES = {
     r"votes, mean of (\d+) seeds: win rate against the base \(lowest lower bound ([\d.]+%)\)": (
         r"真实评价，\1 个种子的平均：对基础模型的胜率（最低的下界为 \2）"
     ),
-    r"reward model \+ PPO, votes, mean of (\d+) seeds: win rate against the base \(bounds from ([\d.]+%) to ([\d.]+%)\)": (
+    r"reward model \+ PPO, votes, mean of (\d+) seeds: win rate against the base \(bounds from (.+%) to (.+%)\)": (
         r"奖励模型加 PPO，真实评价，\1 个种子的平均：对基础模型的胜率（界限从 \2 到 \3）"
     ),
     r"votes, seed 0: time on 2 cores": "真实评价，种子 0：双核上的时间",
