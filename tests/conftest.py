@@ -4,7 +4,9 @@
 weights with SmolLM2's special tokens, chat template and pad == eos: whatever works with it meets the same traps.
 """
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch is imported anywhere: tests never speak to a hub, and never spin beside each other on a small machine.
@@ -34,6 +36,19 @@ TOKENIZER_TEXT = (
     "system user assistant: you are a helpful assistant. tell me a short story about a bird and a boat",
     "yes, no, perhaps; thank you, I would like that very much. please write it again in fewer words",
 )
+
+
+@pytest.fixture(autouse=True)
+def _log_files_end_with_their_test() -> Iterator[None]:
+    """A command that ran within the test's own process leaves its log file on the root logger: it would go on noting
+    what every later test says, with none of the filters that belong to them."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    yield
+    for handler in root.handlers[:]:
+        if isinstance(handler, logging.FileHandler) and handler not in before:
+            root.removeHandler(handler)
+            handler.close()
 
 
 def build_tiny_model(directory: Path) -> None:

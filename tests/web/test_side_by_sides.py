@@ -31,7 +31,7 @@ def test_three_keys_compare_three_pairs_blindly_and_then_say_which_was_which(
     number = site.store.write(add, "6")
     page = open_as("operator", f"/dashboard/versions/{number}")
     expect(page.get_by_text("3 pairs without your vote")).to_be_visible()
-    page.keyboard.press("c")
+    page.keyboard.press("b")
     expect(page.get_by_text("pair 1 of 3")).to_be_visible()
     for word in ("Before", "After", "candidate's reply"):
         expect(page.locator(".candidate", has_text=word)).to_have_count(0)

@@ -125,7 +125,7 @@ function saving(form) {
     running = post(form).then(({ status, body }) => {
       if (status === 200) {
         form.elements.revision.value = body.revision;
-        told.textContent = form.dataset.saved;
+        told.textContent = dirty ? form.dataset.saving : form.dataset.saved; // more may have been typed meanwhile
       } else {
         stuck = true; // somebody, perhaps oneself elsewhere, went on: nothing is overwritten
         told.textContent = "";
