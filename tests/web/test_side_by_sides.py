@@ -25,6 +25,12 @@ def add(connection: Connection, letter: str) -> int:
     ).version  # fmt: skip
 
 
+def at_pair(page: Page, place: int) -> None:
+    """Wait for the page of a pair, and for its keys."""
+    expect(page.get_by_text(f"pair {place} of 3")).to_be_visible()
+    page.wait_for_load_state()
+
+
 def test_three_keys_compare_three_pairs_blindly_and_then_say_which_was_which(
     site: Site, open_as: Callable[..., Page]
 ) -> None:
@@ -32,19 +38,21 @@ def test_three_keys_compare_three_pairs_blindly_and_then_say_which_was_which(
     page = open_as("operator", f"/dashboard/versions/{number}")
     expect(page.get_by_text("3 pairs without your vote")).to_be_visible()
     page.keyboard.press("b")
-    expect(page.get_by_text("pair 1 of 3")).to_be_visible()
+    at_pair(page, 1)
     for word in ("Before", "After", "candidate's reply"):
         expect(page.locator(".candidate", has_text=word)).to_have_count(0)
     check_page(page)
     left = page.locator(".candidate .words").first.inner_text()
     page.keyboard.press("1")
-    expect(page.get_by_text("pair 2 of 3")).to_be_visible()
+    at_pair(page, 2)
     page.keyboard.press("t")
-    expect(page.get_by_text("pair 3 of 3")).to_be_visible()
+    at_pair(page, 3)
     expect(page.get_by_text("The candidate learnt from feedback on this prompt")).to_be_visible()
     page.keyboard.press("p")
+    at_pair(page, 2)
     expect(page.locator("button[value=tie]")).to_have_attribute("aria-pressed", "true")
     page.keyboard.press("n")
+    at_pair(page, 3)
     page.keyboard.press("b")
     expect(page.get_by_role("heading", name="What people said")).to_be_visible()
     result = site.store.read(side_by_sides.side_by_side_result, number)
