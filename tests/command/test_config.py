@@ -182,6 +182,14 @@ def test_vllm_without_an_address_is_refused_and_its_addresses_are_plain(tmp_path
     assert settings.vllm.replicas == ("http://a:1", "https://b/prefix")
 
 
+def test_a_name_that_a_server_answers_to_is_a_name_alone(tmp_path: Path) -> None:
+    for name in ("https://chat.example", "chat.example:443", "*.example", "a b", "/"):
+        (problem,) = problems_of(tmp_path, {"THUMBWISE_SERVING_ALLOWED_HOSTS": name})
+        assert "wanted: names alone" in problem
+    settings = load_settings(tmp_path, environ={"THUMBWISE_SERVING_ALLOWED_HOSTS": "chat.example, serving"})
+    assert settings.serving.allowed_hosts == ("chat.example", "serving")
+
+
 def test_a_kind_of_adapter_that_could_not_be_trained_or_served_is_refused(tmp_path: Path) -> None:
     vllm = {"THUMBWISE_POLICY_ENGINE": "vllm", "THUMBWISE_VLLM_REPLICAS": "http://a:1"}
     (problem,) = problems_of(tmp_path, vllm | {"THUMBWISE_LORA_KIND": "dora"})
