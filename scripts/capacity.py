@@ -45,15 +45,15 @@ def table(results: list[dict[str, Any]]) -> str:
     people = [rate and rate * 3600 / (MESSAGES_A_DAY * BUSIEST_HOUR) for rate in planned]
     votes = [count and count * MESSAGES_A_DAY * VOTES_A_REPLY for count in people]
     rows = [
-        ("replies a second at most (measured, or tokens a second / 64)", most, ",.1f"),
-        ("… planned with: half of it", planned, ",.1f"),
-        ("people who chat at the same time", [rate and rate * MESSAGE_EVERY_S for rate in planned], ",.0f"),
-        ("people a day", people, ",.0f"),
-        ("votes a day", votes, ",.0f"),
-        ("hours until a round has its 200 thumbs", [count and ROUND_THUMBS / count * 24 for count in votes], ",.2g"),
+        ("replies a second at most (measured, or tokens a second / 64)", most),
+        ("… planned with: half of it", planned),
+        ("people who chat at the same time", [rate and rate * MESSAGE_EVERY_S for rate in planned]),
+        ("people a day", people),
+        ("votes a day", votes),
+        ("hours until a round has its 200 thumbs", [count and ROUND_THUMBS / count * 24 for count in votes]),
     ]
-    head = "| derived, not measured | engine alone, 2 cores | while a round trains beside it | gateway before vLLM |\n"
-    lines = [f"| {name} | {' | '.join(_cell(value, form) for value in values)} |" for name, values, form in rows]
+    head = "| derived, not measured | engine alone | while a round trains beside it | gateway before vLLM |\n"
+    lines = [f"| {name} | {' | '.join(map(_cell, values))} |" for name, values in rows]
     return head + "| --- | --- | --- | --- |\n" + "\n".join(lines) + "\n"
 
 
@@ -62,6 +62,9 @@ def _figure_of(results: list[dict[str, Any]], benchmark: str, case: str) -> floa
     return next((float(row["ours"]) for row in rows if row["case"].startswith(case)), None)
 
 
-def _cell(value: float | None, form: str) -> str:
+def _cell(value: float | None) -> str:
     """Two digits are all that the assumptions are good for."""
-    return "–" if value is None else format(float(f"{value:.2g}"), form)
+    if value is None:
+        return "–"
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"
