@@ -176,6 +176,23 @@ def test_the_bots_packages_are_what_their_extras_ask_for() -> None:
     assert not {name for name in listed if name.startswith(("torch", "transformers", "trl", "nvidia"))}
 
 
+def test_the_bots_start_with_no_package_beyond_their_part_of_the_lock() -> None:
+    listed = program("part_of_lock").names_of((DOCKER / "bot.packages").read_text())
+    ours = {"thumbwise", "bot", "feedback_store", "serving", "trainer"}
+    absent = sorted(
+        name
+        for name, whose in importlib.metadata.packages_distributions().items()
+        if name not in ours and not {canonicalize_name(one) for one in whose} & listed
+    )
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(sys.argv[1:]))\n"  # None: as if it were not installed
+        "import thumbwise.cli, thumbwise.config, bot.telegram.process, bot.discord.process"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *absent], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert {"torch", "transformers", "trl"} <= set(absent)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_a_part_of_the_lock_keeps_every_hash_and_names_what_is_not_locked(tmp_path: Path) -> None:
     lock = (ROOT / "requirements.lock").read_text()
     wanted = tmp_path / "list"
