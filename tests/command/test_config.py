@@ -1,6 +1,8 @@
 """Settings: file, environment and flags in their order; and errors that a person can act on."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -188,6 +190,15 @@ def test_a_name_that_a_server_answers_to_is_a_name_alone(tmp_path: Path) -> None
         assert "wanted: names alone" in problem
     settings = load_settings(tmp_path, environ={"THUMBWISE_SERVING_ALLOWED_HOSTS": "chat.example, serving"})
     assert settings.serving.allowed_hosts == ("chat.example", "serving")
+
+
+def test_the_server_is_told_the_names_that_it_answers_to(tmp_path: Path) -> None:
+    from thumbwise.cli.compose import _context
+
+    environ = {"THUMBWISE_SERVING_ALLOWED_HOSTS": "chat.example", "THUMBWISE_RATER_KEY": "k" * 16}
+    part: Any = SimpleNamespace(pointer_moved=None, prepare=None)
+    context = _context(load_settings(tmp_path, environ=environ), part, part, part, "token")
+    assert context.extra_hosts == ("chat.example",)
 
 
 def test_a_kind_of_adapter_that_could_not_be_trained_or_served_is_refused(tmp_path: Path) -> None:
