@@ -121,6 +121,13 @@ def test_an_image_holds_no_secret_and_no_variable_that_nobody_knows() -> None:
         assert all(is_known_variable(variable) for variable in re.findall(r"\bTHUMBWISE_\w+", text))
 
 
+def test_what_root_made_may_be_read_by_the_user_that_runs() -> None:
+    fetched = [rest for kind, rest in stages()["packages"] if "fetch_model.py /opt/models" in rest and kind == "RUN"]
+    assert [rest.endswith("&& chmod -R a+rX /opt/models") for rest in fetched] == [True]
+    copies = [rest for kind, rest in stages()["ground"] if kind == "COPY"]
+    assert all(rest.startswith("--chmod=") for rest in copies), "a file of a private checkout is its owner's alone"
+
+
 def test_base_images_are_named_by_version_and_never_by_latest() -> None:
     named = re.findall(r"^ARG \w+_IMAGE=(\S+)", DOCKERFILE, re.MULTILINE)
     named += [its["image"] for name, its in SERVICES.items() if "build" not in its]
@@ -146,7 +153,7 @@ def test_packages_come_from_the_lock_with_their_hashes() -> None:
 def test_whatever_an_image_copies_is_there_and_sent_to_the_engine() -> None:
     sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE):
-        for source in line.split()[:-1]:
+        for source in [word for word in line.split() if not word.startswith("--")][:-1]:
             assert (ROOT / source).exists() and source in sent, source
 
 
