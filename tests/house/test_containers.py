@@ -1,5 +1,6 @@
 """Images, compose files, units and the Kubernetes example hold what they promise, as far as reading them can tell."""
 
+import ast
 import configparser
 import importlib.metadata
 import importlib.util
@@ -143,7 +144,7 @@ def test_base_images_are_named_by_version_and_never_by_latest() -> None:
 
 def test_packages_come_from_the_lock_with_their_hashes() -> None:
     installs = re.findall(r"pip install ([^\n\\&;]+)", DOCKERFILE)
-    assert {"--no-deps --require-hashes -r requirements.lock", "--no-deps --require-hashes -r bot.lock"} <= {
+    assert {"--no-deps --require-hashes -r server.lock", "--no-deps --require-hashes -r bot.lock"} <= {
         line.strip() for line in installs
     }
     others = [line for line in installs if "--require-hashes" not in line and "--no-build-isolation ." not in line]
@@ -157,9 +158,10 @@ def test_whatever_an_image_copies_is_there_and_sent_to_the_engine() -> None:
             assert (ROOT / source).exists() and source in sent, source
 
 
-def test_the_bots_packages_are_what_their_extras_ask_for() -> None:
+def needs_of(extras: str) -> set[str]:
+    """The packages that thumbwise with these extras needs in an image, by what the installed packages' metadata say."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    todo = [Requirement(line) for line in (*project["dependencies"], "thumbwise[bot,command]")]
+    todo = [Requirement(line) for line in (*project["dependencies"], f"thumbwise[{extras}]")]
     seen: set[tuple[str, frozenset[str]]] = set()
     while todo:
         wanted = todo.pop()
@@ -175,16 +177,43 @@ def test_the_bots_packages_are_what_their_extras_ask_for() -> None:
         except importlib.metadata.PackageNotFoundError:
             continue  # for another Python than this one; it stands in the list all the same
         for need in map(Requirement, needs):
-            extras = [*wanted.extras, ""]
-            if need.marker is None or any(need.marker.evaluate({**IMAGE_ENVIRONMENT, "extra": it}) for it in extras):
+            given = [*wanted.extras, ""]
+            if need.marker is None or any(need.marker.evaluate({**IMAGE_ENVIRONMENT, "extra": it}) for it in given):
                 todo.append(need)
-    listed = program("part_of_lock").names_of((DOCKER / "bot.packages").read_text())
-    assert listed == {name for name, _ in seen} - {"thumbwise"} | {"setuptools"}
-    assert not {name for name in listed if name.startswith(("torch", "transformers", "trl", "nvidia"))}
+    return {name for name, _ in seen} - {"thumbwise"}
+
+
+def listed_in(image: str) -> set[str]:
+    listed: set[str] = program("part_of_lock").names_of((DOCKER / f"{image}.packages").read_text())
+    return listed
+
+
+@pytest.mark.parametrize(("image", "extras"), [("bot", "bot,command"), ("server", "all,telemetry")])
+def test_an_images_packages_are_what_its_extras_ask_for(image: str, extras: str) -> None:
+    # torch is installed by itself, and brings companions for its machine that no lock knows.
+    beside = {name for name in needs_of(extras) if name.startswith(("torch", "triton", "nvidia-", "cuda-"))}
+    assert image == "server" or not beside
+    assert listed_in(image) == needs_of(extras) - beside | {"setuptools"}, f"correct docker/{image}.packages"
+
+
+def test_whatever_our_packages_import_is_in_the_server_image() -> None:
+    whose = importlib.metadata.packages_distributions()
+    optional = {"ray", "bitsandbytes"}  # extras of their own, not in the image; what needs them says so
+    missing = set()
+    for package in ("bot", "feedback_store", "serving", "thumbwise", "trainer"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+                for name in {name.partition(".")[0] for name in names} - optional:
+                    owners = {canonicalize_name(one) for one in whose.get(name, [])} - {"thumbwise"}
+                    if owners and not owners & (listed_in("server") | {"torch"}):
+                        missing.add(f"{path.relative_to(ROOT)}: {name}")
+    assert not missing
 
 
 def test_the_bots_start_with_no_package_beyond_their_part_of_the_lock() -> None:
-    listed = program("part_of_lock").names_of((DOCKER / "bot.packages").read_text())
+    listed = listed_in("bot")
     ours = {"thumbwise", "bot", "feedback_store", "serving", "trainer"}
     absent = sorted(
         name
