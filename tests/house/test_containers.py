@@ -420,17 +420,22 @@ def test_the_kubernetes_example_asks_for_claims_and_settings_that_it_makes() -> 
     assert service["spec"].get("type", "ClusterIP") == "ClusterIP"
 
 
+class Repeated(dict[str, Any]):
+    """A key that stands there twice is a list in systemd: its values are kept, a line each."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if isinstance(value, list) and key in self:
+            value = [*self[key], *value]
+        super().__setitem__(key, value)
+
+
+class UnitParser(configparser.ConfigParser):
+    def optionxform(self, optionstr: str) -> str:
+        return optionstr  # capital letters count
+
+
 def unit(path: Path) -> configparser.ConfigParser:
-    class Repeated(dict[str, Any]):
-        """A key that stands there twice is a list in systemd: its values are kept, a line each."""
-
-        def __setitem__(self, key: str, value: Any) -> None:
-            if isinstance(value, list) and key in self:
-                value = [*self[key], *value]
-            super().__setitem__(key, value)
-
-    parser = configparser.ConfigParser(strict=False, interpolation=None, dict_type=Repeated)
-    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser = UnitParser(strict=False, interpolation=None, dict_type=Repeated)
     parser.read(path, encoding="utf-8")
     return parser
 
