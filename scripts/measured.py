@@ -1,5 +1,5 @@
 """Write docs/measured.md from benchmarks/results/*.json, and the figures of it that README.md and README.zh-CN.md show
-between their marks.
+between their marks, and the capacity table of docs/operations.md, which is derived from them.
 
 No figure in them is typed by hand: `make bench` and `make docs` run this, and tests/house holds them to be what
 the results say.
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scripts import measured_words
+from scripts import capacity, measured_words
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -137,6 +137,7 @@ def main() -> int:
     wanted_of = {
         path: filled(path.read_text("utf-8"), found, chinese=path == README_ZH) for path in (README, README_ZH)
     }
+    wanted_of[capacity.OPERATIONS] = capacity.filled(capacity.OPERATIONS.read_text("utf-8"), found)
     for path, wanted in (*wanted_of.items(), (MEASURED, document(found))):
         if not path.exists() or path.read_text(encoding="utf-8") != wanted:
             path.write_text(wanted, encoding="utf-8")

@@ -1,5 +1,6 @@
 """Settings of the policy and the server: sections [policy], [serving], [duels] and [vllm] of thumbwise.toml."""
 
+import re
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -37,6 +38,9 @@ class ServingSettings(BaseModel):
     """Address to listen on. On any other than this machine's own, put TLS and a login in front."""
     port: int = Field(default=8080, ge=0, le=65535)
     """0 picks a free port."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which this server may be spoken to beside localhost and `host`, such as the one that people type where a
+    proxy stands in front. A request that names another host is refused, so that no foreign name can be pointed here."""
     threads: int = Field(default=0, ge=0, le=256)
     """Torch threads of the engine. 0: all cores when alone; one fewer (at least 1) while a round trains beside it."""
     max_batch: int = Field(default=32, ge=1, le=512)
@@ -56,6 +60,14 @@ class ServingSettings(BaseModel):
     """Largest `n`."""
     drain_timeout_s: float = Field(default=20.0, ge=0)
     """How long a stopping server lets replies in flight finish."""
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _plain_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?", name):
+                raise ValueError(f"names alone, such as chat.example.org, without scheme, port or star, not {name!r}")
+        return names
 
 
 class DuelSettings(BaseModel):

@@ -114,7 +114,7 @@ class Guard:
             return ApiError(
                 403,
                 f"this server is not spoken to as {host[:80].decode('latin-1')!r}: use localhost, or add the name to "
-                "the server's allowed hosts",
+                "serving.allowed_hosts",
                 param="host",
                 code="host_not_allowed",
             )

@@ -1,6 +1,8 @@
 """Settings: file, environment and flags in their order; and errors that a person can act on."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -180,6 +182,23 @@ def test_vllm_without_an_address_is_refused_and_its_addresses_are_plain(tmp_path
         assert "vllm.replicas" in problem
     settings = load_settings(tmp_path, environ={"THUMBWISE_VLLM_REPLICAS": "http://a:1/, https://b/prefix"})
     assert settings.vllm.replicas == ("http://a:1", "https://b/prefix")
+
+
+def test_a_name_that_a_server_answers_to_is_a_name_alone(tmp_path: Path) -> None:
+    for name in ("https://chat.example", "chat.example:443", "*.example", "a b", "/"):
+        (problem,) = problems_of(tmp_path, {"THUMBWISE_SERVING_ALLOWED_HOSTS": name})
+        assert "wanted: names alone" in problem
+    settings = load_settings(tmp_path, environ={"THUMBWISE_SERVING_ALLOWED_HOSTS": "chat.example, serving"})
+    assert settings.serving.allowed_hosts == ("chat.example", "serving")
+
+
+def test_the_server_is_told_the_names_that_it_answers_to(tmp_path: Path) -> None:
+    from thumbwise.cli.compose import _context
+
+    environ = {"THUMBWISE_SERVING_ALLOWED_HOSTS": "chat.example", "THUMBWISE_RATER_KEY": "k" * 16}
+    part: Any = SimpleNamespace(pointer_moved=None, prepare=None)
+    context = _context(load_settings(tmp_path, environ=environ), part, part, part, "token")
+    assert context.extra_hosts == ("chat.example",)
 
 
 def test_a_kind_of_adapter_that_could_not_be_trained_or_served_is_refused(tmp_path: Path) -> None:

@@ -289,6 +289,7 @@ def _context(settings: "Settings", store: "Store", engine: Any, follower: "Polic
         canary_report=lambda: store.read(canary_report, settings.canary),
         held_back_channels=settings.rounds.held_back_channels,
         replicas=engine.replicas if settings.policy.engine == "vllm" else None,
+        extra_hosts=settings.serving.allowed_hosts,
         close_parts=False,
     )
 
