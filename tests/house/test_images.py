@@ -170,7 +170,7 @@ def test_a_part_of_the_lock_keeps_every_hash_and_names_what_is_not_locked(tmp_pa
     lock = (ROOT / "requirements.lock").read_text()
     wanted = tmp_path / "list"
     wanted.write_text("click  # a comment\nrich\n")
-    command = [sys.executable, DOCKER / "part_of_lock.py", wanted, ROOT / "requirements.lock"]
+    command = [sys.executable, str(DOCKER / "part_of_lock.py"), str(wanted), str(ROOT / "requirements.lock")]
     part = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert re.findall(r"^(\w+)==", part, re.MULTILINE) == ["click", "rich"]
     assert part.count("--hash=sha256:") == sum(
