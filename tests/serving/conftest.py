@@ -93,6 +93,7 @@ def serving_on_a_port(context: ApiContext) -> Iterator[str]:
     listener = listen(context.serving.model_copy(update={"port": 0}))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
+    wait_until(lambda: server.started)  # bound from the first, but refusing until then
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
