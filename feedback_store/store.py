@@ -14,7 +14,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection, exc
 
 from feedback_store.databases import Databases, connect_databases
-from feedback_store.errors import StoreError, StoreUnavailable
+from feedback_store.errors import StoreError, StoreUnavailable, Unconfirmed
 from feedback_store.migrations import migrate
 from feedback_store.outages import outage_of
 from feedback_store.settings import StoreSettings
@@ -23,6 +23,11 @@ from feedback_store.writer import Writer
 P = ParamSpec("P")
 T = TypeVar("T")
 
+PATIENCE = 2
+"""How many times busy_timeout_s a person's write is waited for: once behind the group before it, once for its own."""
+LONGEST_ANSWER = 6
+"""How many times busy_timeout_s one statement may take on PostgreSQL before its connection counts as dead."""
+
 
 class Store:
     """An open store. Thread-safe; `close` it, or use it in a with statement."""
@@ -30,6 +35,7 @@ class Store:
     def __init__(self, databases: Databases, settings: StoreSettings) -> None:
         self._databases = databases
         self._closed = False
+        self._patience_s = PATIENCE * settings.busy_timeout_s
         self._writer = Writer(
             databases.writer, group_max=settings.group_commit_max, busy_timeout_s=settings.busy_timeout_s
         )
@@ -52,6 +58,7 @@ class Store:
         except BaseException:
             databases.close()
             raise
+        databases.limit_answers(LONGEST_ANSWER * settings.busy_timeout_s)
         return cls(databases, settings)
 
     def __enter__(self) -> "Store":
@@ -95,6 +102,17 @@ class Store:
         """`write`, awaitable on any event loop."""
         result: T = await self._writer.write_async(fn, args, kwargs)
         return result
+
+    async def write_in_time(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`write_async` for a short write whose caller has somebody waiting: for twice busy_timeout_s at most.
+
+        Raises Unconfirmed after that: the write may still be committed later, so it is repeated under its own key.
+        """
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await self.write_async(fn, *args, **kwargs)
+        except TimeoutError as error:
+            raise Unconfirmed(f"the database did not confirm within {self._patience_s:g} s; try again") from error
 
     def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn(connection, …)` on a reading connection in this thread. fn must not return a lazy iterator over it
