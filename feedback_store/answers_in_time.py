@@ -1,9 +1,9 @@
 """A PostgreSQL that took a question and never answers must not hold whoever asked for ever.
 
 The kernel ends a connection whose peer is gone (tcp_user_timeout, keepalives). It cannot see a peer that still
-acknowledges bytes and does nothing with them: a paused pooler, a proxy with a dead other side, a server on a stuck disk.
-So every wait for an answer has an end here. The connection is closed then, since the answer to the old question might
-still come; whether that question was carried out is unknown.
+acknowledges bytes and does nothing with them: a paused pooler, a proxy whose other side is dead, a stuck disk. So every
+wait for an answer has an end here. The connection is closed then, since the answer to the old question might still
+come; whether that question was carried out is unknown.
 
 A migration may take long, so the limit is set when the tables stand.
 """

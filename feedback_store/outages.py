@@ -39,7 +39,9 @@ def outage_of(error: BaseException) -> StoreUnavailable | None:
 
 def _away(error: exc.DBAPIError) -> StoreUnavailable:
     # A connection may end between a commit and its confirmation: only "not confirmed" is known to be true.
-    return StoreUnavailable(f"the database does not answer ({type(error.orig).__name__}); nothing was confirmed, try again")
+    return StoreUnavailable(
+        f"the database does not answer ({type(error.orig).__name__}); nothing was confirmed, try again"
+    )
 
 
 def _code(error: BaseException) -> str:

@@ -1,8 +1,8 @@
 """Every failure as OpenAI's error object: {"error": {"message", "type", "param", "code"}}.
 
 ApiError carries its status and goes out as it is. NotFound → 404 · Conflict → 409 · Refused → 400 (param: its field) ·
-StoreUnavailable, Unconfirmed → 503 (Retry-After) · QueueFull → 429 (Retry-After) · EngineClosed, EngineUnavailable → 503
-(Retry-After) · PromptTooLong → 400 · AdapterRefused → 409 · anything else → 500, without details.
+StoreUnavailable, Unconfirmed → 503 (Retry-After) · QueueFull → 429 (Retry-After) · EngineClosed, EngineUnavailable →
+503 (Retry-After) · PromptTooLong → 400 · AdapterRefused → 409 · anything else → 500, without details.
 """
 
 import logging
