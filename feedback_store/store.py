@@ -85,6 +85,12 @@ class Store:
         return self._databases.writer.dialect.name
 
     @property
+    def refuses_writes(self) -> bool:
+        """Whether the database is locked, full or away as far as the latest write could tell; it is tried again every
+        second."""
+        return self._writer.refusing
+
+    @property
     def commits(self) -> int:
         """Commits of writes since the store was opened; fewer than writes, for writes that wait together share one."""
         return self._writer.commits

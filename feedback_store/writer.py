@@ -19,12 +19,15 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from sqlalchemy import Connection, Engine, exc
+from sqlalchemy import Connection, Engine, exc, text
 
 from feedback_store.errors import Conflict, StoreError, StoreUnavailable
 from feedback_store.outages import is_locked, outage_of
 
 log = logging.getLogger(__name__)
+
+PROBE_EVERY_S = 1.0
+"""While writes are refused and none comes, one of our own is tried this often, so that `refusing` tells the present."""
 
 
 class Write:
@@ -56,7 +59,8 @@ class Writer:
         self._queue: SimpleQueue[Write | None] = SimpleQueue()
         self._gate = threading.Lock()
         self._closed = False
-        self._refusing = False
+        self.refusing = False
+        """Whether the latest write failed for the database's sake. True: locked, full or away."""
         self.commits = 0
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
@@ -101,7 +105,11 @@ class Writer:
         open_ = True
         while open_ or group:
             if not group:
-                first = self._queue.get()
+                try:
+                    first = self._queue.get(timeout=PROBE_EVERY_S if self.refusing else None)
+                except Empty:
+                    self._commit([Write(_probe, (), {}, time.monotonic())])
+                    continue
                 if first is None:
                     return
                 group.append(first)
@@ -136,14 +144,14 @@ class Writer:
             for write in group:
                 write.error = outage_of(error) or StoreError(f"the store failed ({type(error).__name__})")
                 write.error.__cause__ = error
-            if group and not self._refusing:  # once: a full disk must not be filled with complaints about it
-                self._refusing = True
+            if group and not self.refusing:  # once: a full disk must not be filled with complaints about it
+                self.refusing = True
                 log.warning("writes are refused cause=%s", type(error.__cause__ or error).__name__)
             _acknowledge(group)
             return waiting
         self.commits += 1
-        if self._refusing:
-            self._refusing = False
+        if self.refusing:
+            self.refusing = False
             log.warning("writes are stored again")
         _acknowledge(group)
         return []
@@ -180,6 +188,11 @@ class Writer:
             write.error = _as_store_error(error)
         else:
             savepoint.commit()
+
+
+def _probe(connection: Connection) -> None:
+    """Write a page that says what it said before: reading would not show that a disk is full."""
+    connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
 
 
 def remembered(connection: Connection, kind: str) -> dict[Any, Any]:

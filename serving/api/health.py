@@ -43,7 +43,7 @@ class Readiness(BaseModel):
     engine: bool
     """A policy is live, and where others draw the replies, at least one of them serves it."""
     store: bool
-    """The database answers."""
+    """The database answers and takes writes: false on a full disk too, while chat goes on."""
     stopping: bool
     replicas: int | None = None
     """How many servers draw the replies; missing where this one does."""
@@ -189,7 +189,7 @@ async def _store_answers(context: ApiContext) -> bool:
         await context.store.read_async(pointer_revision)
     except StoreError:
         return False
-    return True
+    return not context.store.refuses_writes
 
 
 def _model(context: ApiContext) -> Model:
