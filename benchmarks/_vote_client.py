@@ -80,6 +80,11 @@ class Connection:
             raise Refused(status, f"{path} got {status}: {found.decode(errors='replace')[:300]}")
         return json.loads(found)
 
+    async def status_of(self, path: str) -> int:
+        """Get a path and return the status alone."""
+        self._writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\n\r\n".encode())
+        return (await self._answer())[0]
+
     async def close(self) -> None:
         """Close the connection."""
         self._writer.close()

@@ -71,3 +71,12 @@ def test_a_full_disk_is_told_from_a_wrong_statement(name: str, said: str):
     error.sqlite_errorname = name
     outage = outage_of(OperationalError("INSERT …", {}, error))
     assert outage is not None and said in str(outage)
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="this system limits no running process")
+def test_a_server_whose_disk_is_full_at_any_byte_loses_no_acknowledged_vote(tmp_path):
+    from benchmarks._full_disk import run_full_disk
+
+    found = run_full_disk(tmp_path, points=5, seed=0)
+    assert (found.votes.lost, found.votes.doubled, found.failed_replies, found.green) == (0, 0, 0, 0)
+    assert found.whole and found.delivered and found.longest_back_s < 5
