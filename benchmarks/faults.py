@@ -8,12 +8,13 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks._away_storm import AwayReport, Course, run_away
+from benchmarks._away_storm import AwayReport, Course, Fault, run_away
 from benchmarks._fault_proxy import fault_proxy
 from benchmarks._full_disk import FullDiskReport, run_full_disk
 from benchmarks._postgres import running_postgres
 from benchmarks.report import Row, report
 
+FAULTS: tuple[Fault, ...] = ("refuse", "silence")
 LEAST_DELIVERED = 0.999
 BACK_WITHIN_S = 10.0
 STORED_AGAIN_WITHIN_S = 5.0
@@ -31,7 +32,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir="data", prefix="bench-faults-") as name:
         folder = Path(name).resolve()
         with running_postgres() as server:
-            for fault in ("refuse", "silence"):
+            for fault in FAULTS:
                 direct = _new_database(server, f"away_{fault}")
                 with fault_proxy(direct) as (proxy, through):
                     course = Course(fault, away_s=arguments.away_s)

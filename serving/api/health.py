@@ -110,7 +110,7 @@ async def healthz() -> Response:
 
 @router.get("/readyz", responses={200: {"model": Readiness}, 503: {"model": Readiness}})
 async def readyz(request: Request) -> Response:
-    """Answer 200 when a policy is live and the store answers, else 503 with what is missing."""
+    """Answer 200 when a policy is live and the store takes writes, else 503 with what is missing."""
     context = context_of(request)
     parts = {"engine": context.can_draw(), "store": await _store_answers(context)}
     ready = all(parts.values()) and not context.stopping
