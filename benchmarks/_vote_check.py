@@ -42,8 +42,7 @@ def stored_votes(data: Path, url: str = "") -> Iterator[tuple[str, int]]:
         import psycopg
 
         with psycopg.connect(url) as postgres, postgres.cursor("votes") as cursor:
-            for key, feedback_id in cursor.execute(QUERY):
-                yield key, feedback_id
+            yield from cursor.execute(QUERY)
         return
     with closing(sqlite3.connect(data / "thumbwise.db")) as database:
         yield from database.execute(QUERY)
