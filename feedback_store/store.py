@@ -105,7 +105,7 @@ class Store:
         return result
 
     async def write_async(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`write`, awaitable on any event loop."""
+        """`write`, awaitable on any event loop. A caller that stops waiting within busy_timeout_s does not undo it."""
         result: T = await self._writer.write_async(fn, args, kwargs)
         return result
 

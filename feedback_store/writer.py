@@ -44,6 +44,11 @@ class Write:
         self.done: threading.Lock | None = None
         """Held until the write has ended."""
 
+    def is_abandoned(self) -> bool:
+        """Whether its time is over and nobody waits any more. A database that is away must not gather such without end;
+        whoever gave up was told that it is not confirmed."""
+        return self.future is not None and self.future.cancelled() and time.monotonic() > self.deadline
+
     def run(self, connection: Connection) -> None:
         self.error = None
         self.result = self.fn(connection, *self.args, **self.kwargs)
@@ -112,6 +117,8 @@ class Writer:
                     continue
                 if first is None:
                     return
+                if first.is_abandoned():
+                    continue
                 group.append(first)
             open_ = self._gather(group) and open_
             group = self._commit(group)
@@ -123,7 +130,8 @@ class Writer:
                 write = self._queue.get_nowait()
                 if write is None:
                     return False
-                group.append(write)
+                if not write.is_abandoned():
+                    group.append(write)
         return True
 
     def _commit(self, group: list[Write]) -> list[Write]:

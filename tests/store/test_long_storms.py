@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import kills
+from benchmarks._kill_storm import run_storm
 from benchmarks.kills import Stretch, ended, plan
+from tests.store.conftest import new_postgres_database
 
 
 @pytest.mark.parametrize(("asked", "stretch"), [((500, 1_000_000), 25), ((7, 10), 3), ((5, 0), 0), ((1, 1), 25)])
@@ -43,3 +45,12 @@ def test_a_storm_that_was_interrupted_goes_on_behind_its_last_whole_stretch(
     assert [one.seed for one in ended(progress)] == [0, 1, 1, 2]
     kills.main()
     assert ran == [1, 2]
+
+
+@pytest.mark.postgres
+@pytest.mark.timeout(90)
+def test_no_acknowledged_vote_is_lost_or_doubled_over_postgresql(postgres_server: str, tmp_path: Path) -> None:
+    found = run_storm(tmp_path, 2, seed=0, url=new_postgres_database(postgres_server), votes=300)
+    assert (found.votes.lost, found.votes.doubled, found.votes.unasked) == (0, 0, 0)
+    assert found.votes.acknowledged == found.votes.stored >= 300
+    assert found.repeats > 0  # the kills hit votes under way, else this showed nothing
