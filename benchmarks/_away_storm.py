@@ -71,6 +71,10 @@ class AwayReport:
     longest_vote_s: float
     longest_reply_s: float
     acknowledged_while_away: int
+    green_while_away: bool
+    """Readiness, asked at the end of the outage."""
+    ready_again: bool
+    """… and at the end of the storm."""
     back_s: float
     """From the database's return until both a vote and a reply's receipt were stored; infinite: never."""
 
@@ -99,9 +103,11 @@ async def _run(data: Path, proxy: FaultProxy, through: str, direct: str, course:
             begun = time.monotonic()
             await asyncio.to_thread(proxy.refuse if course.fault == "refuse" else proxy.silence)
             await _watch(tasks, course.away_s)
+            green = await _is_ready(server.port)
             await asyncio.to_thread(proxy.restore)
             returned = time.monotonic()
             await _watch(tasks, course.after_s)
+            ready = await _is_ready(server.port)
             storm.over = True
             await asyncio.gather(*tasks)
         finally:
@@ -110,7 +116,15 @@ async def _run(data: Path, proxy: FaultProxy, through: str, direct: str, course:
             await asyncio.gather(*tasks, return_exceptions=True)
     finally:
         await asyncio.to_thread(server.stop)
-    return _counted(storm, check_votes(data, storm.receipts, direct), begun, returned)
+    return _counted(storm, check_votes(data, storm.receipts, direct), (begun, returned), (green, ready))
+
+
+async def _is_ready(port: int) -> bool:
+    connection = await Connection.open(port)
+    try:
+        return await connection.status_of("/readyz") == 200
+    finally:
+        await connection.close()
 
 
 async def _watch(tasks: list[asyncio.Task[None]], seconds: float) -> None:
@@ -120,7 +134,8 @@ async def _watch(tasks: list[asyncio.Task[None]], seconds: float) -> None:
         task.result()
 
 
-def _counted(storm: _Storm, votes: VoteCheck, begun: float, returned: float) -> AwayReport:
+def _counted(storm: _Storm, votes: VoteCheck, away: tuple[float, float], readiness: tuple[bool, bool]) -> AwayReport:
+    begun, returned = away
     first_vote = min((end for end in storm.vote_ends if end > returned), default=float("inf"))
     first_receipt = min((end for end in storm.receipt_ends if end > returned), default=float("inf"))
     return AwayReport(
@@ -133,6 +148,8 @@ def _counted(storm: _Storm, votes: VoteCheck, begun: float, returned: float) -> 
         longest_vote_s=storm.longest_vote_s,
         longest_reply_s=storm.longest_reply_s,
         acknowledged_while_away=sum(begun + 1 < end < returned for end in storm.vote_ends),
+        green_while_away=readiness[0],
+        ready_again=readiness[1],
         back_s=max(first_vote, first_receipt) - returned,
     )
 

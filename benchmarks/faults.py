@@ -89,6 +89,7 @@ def _away_promises(fault: str, found: AwayReport) -> dict[str, bool]:
         f"{fault}: refusals are 503": found.failures == 0,
         f"{fault}: it was away": found.refused > 0,
         f"{fault}: {LEAST_DELIVERED:.1%} of replies delivered": found.delivered_share >= LEAST_DELIVERED,
+        f"{fault}: readiness red, and green again": found.ready_again and not found.green_while_away,
         f"{fault}: back within {BACK_WITHIN_S:g} s": found.back_s <= BACK_WITHIN_S,
     }
 

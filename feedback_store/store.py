@@ -35,7 +35,8 @@ class Store:
     def __init__(self, databases: Databases, settings: StoreSettings) -> None:
         self._databases = databases
         self._closed = False
-        self._patience_s = PATIENCE * settings.busy_timeout_s
+        self.patience_s = PATIENCE * settings.busy_timeout_s
+        """How long somebody who waits for an answer is kept waiting at most."""
         self._writer = Writer(
             databases.writer, group_max=settings.group_commit_max, busy_timeout_s=settings.busy_timeout_s
         )
@@ -115,10 +116,10 @@ class Store:
         Raises Unconfirmed after that: the write may still be committed later, so it is repeated under its own key.
         """
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self.patience_s):
                 return await self.write_async(fn, *args, **kwargs)
         except TimeoutError as error:
-            raise Unconfirmed(f"the database did not confirm within {self._patience_s:g} s; try again") from error
+            raise Unconfirmed(f"the database did not confirm within {self.patience_s:g} s; try again") from error
 
     def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn(connection, …)` on a reading connection in this thread. fn must not return a lazy iterator over it

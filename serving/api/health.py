@@ -1,5 +1,6 @@
 """Is it alive, is it ready, what is it doing: /healthz, /readyz, /metrics, /v1/models, and the admin's /v1/status."""
 
+import asyncio
 import time
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -185,11 +186,14 @@ def _replica_counts(context: ApiContext) -> dict[str, int]:
 
 
 async def _store_answers(context: ApiContext) -> bool:
-    try:
-        await context.store.read_async(pointer_revision)
-    except StoreError:
+    if context.store.refuses_writes:
         return False
-    return not context.store.refuses_writes
+    try:
+        async with asyncio.timeout(context.store.patience_s):
+            await context.store.read_async(pointer_revision)
+    except (StoreError, TimeoutError):
+        return False
+    return True
 
 
 def _model(context: ApiContext) -> Model:

@@ -96,5 +96,6 @@ def test_with_the_database_gone_votes_are_kept_or_refused_replies_go_on_and_all_
     assert (found.votes.lost, found.votes.doubled, found.failures, found.failed_replies) == (0, 0, 0, 0)
     assert found.refused and found.without_receipt  # it was away, else this showed nothing
     assert found.votes.acknowledged > 0 and found.delivered > found.without_receipt
-    assert max(found.longest_vote_s, found.longest_reply_s) < PATIENCE * BUSY_S + 2
+    assert max(found.longest_vote_s, found.longest_reply_s) < PATIENCE * BUSY_S + 5  # a busy machine
+    assert found.ready_again and not found.green_while_away
     assert found.back_s < 10

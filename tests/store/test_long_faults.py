@@ -22,6 +22,8 @@ AWAY = AwayReport(
     longest_vote_s=10.1,
     longest_reply_s=10.2,
     acknowledged_while_away=0,
+    green_while_away=False,
+    ready_again=True,
     back_s=0.4,
 )
 DISK = FullDiskReport(100, VOTES, delivered=300, failed_replies=0, green=0, longest_back_s=0.1, whole=True)
@@ -35,6 +37,7 @@ DISK = FullDiskReport(100, VOTES, delivered=300, failed_replies=0, green=0, long
         (replace(AWAY, failed_replies=20), DISK, "99.9% of replies delivered"),
         (replace(AWAY, back_s=float("inf")), DISK, "silence: back within 10 s"),
         (replace(AWAY, refused=0), DISK, "it was away"),
+        (replace(AWAY, green_while_away=True), DISK, "refuse: readiness red, and green again"),
         (replace(AWAY, failures=1), DISK, "refusals are 503"),
         (AWAY, replace(DISK, votes=replace(VOTES, doubled=1)), "full disk: no acknowledged vote lost or doubled"),
         (AWAY, replace(DISK, longest_back_s=5.1), "stored again within 5 s"),
