@@ -220,6 +220,8 @@ def remembered(connection: Connection, kind: str) -> dict[Any, Any]:
 
 def forget(connection: Connection) -> None:
     """Drop what `remembered` holds."""
+    if connection.invalidated:
+        return  # it is gone with its connection; asking would connect anew, in the middle of a lost transaction
     for known in connection.info.values():
         if isinstance(known, dict):
             known.clear()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from benchmarks._away_storm import Course, Fault, run_away
 from benchmarks._fault_proxy import FaultProxy, fault_proxy
@@ -64,6 +65,41 @@ def test_a_database_that_falls_silent_holds_nobody_for_ever(proxied: tuple[Fault
     proxy.restore()
     store.write(raters.ensure_rater, "after", "web")
     assert store.read(raters.get_rater, "after")
+
+
+@pytest.mark.parametrize("cut_first", [True, False], ids=["its statement", "its commit"])
+def test_a_write_whose_connection_is_cut_before_its_answer_is_said_to_be_unknown(
+    proxied: tuple[FaultProxy, Store], cut_first: bool
+) -> None:
+    proxy, store = proxied
+    name = "cut-early" if cut_first else "cut-late"
+
+    def cut_off(connection: Connection) -> None:
+        if cut_first:
+            proxy.cut()
+        raters.ensure_rater(connection, name, "web")
+        if not cut_first:
+            proxy.cut()
+
+    with pytest.raises(Unconfirmed, match="whether it was stored is unknown"):
+        store.write(cut_off)
+    store.write(raters.ensure_rater, "after", "web")
+    assert store.read(raters.get_rater, name) is None and store.read(raters.get_rater, "after")
+
+
+def test_a_reading_whose_connection_is_cut_is_refused_and_the_next_one_works(
+    proxied: tuple[FaultProxy, Store],
+) -> None:
+    proxy, store = proxied
+    store.write(raters.ensure_rater, "anna", "web")
+
+    def cut_off(connection: Connection) -> object:
+        proxy.cut()
+        return raters.get_rater(connection, "anna")
+
+    with pytest.raises(StoreUnavailable):
+        store.read(cut_off)
+    assert store.read(raters.get_rater, "anna")
 
 
 def test_a_slow_way_to_the_database_is_only_slow(proxied: tuple[FaultProxy, Store]) -> None:
