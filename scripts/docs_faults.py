@@ -14,6 +14,8 @@ from benchmarks.report import RESULTS, figure
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "faults.md"
 NOT_YET = "not run yet"
+MEASURES = ("ms", "s", "%", "MiB")
+"""Units that are told; a count's unit stands in its case."""
 VOTES = ("kill -9", "acknowledged votes", "… lost", "… doubled")
 SHOWN = {
     "kills": VOTES,
@@ -54,5 +56,9 @@ def _said(name: str, options: str, results: Path) -> str:
     if asked and rows[0]["ours"] < int(asked[1]):
         return NOT_YET
     shown = SHOWN.get(name)
-    said = [f"{row['case']} {figure(row['ours'])}" for row in rows if shown is None or row["case"].startswith(shown)]
+    said = [
+        f"{row['case']} {figure(row['ours'])}" + (f" {row['unit']}" if row.get("unit") in MEASURES else "")
+        for row in rows
+        if shown is None or row["case"].startswith(shown)
+    ]
     return f"{'; '.join(said)} ({result['measured_at'][:10]})"
