@@ -16,7 +16,7 @@ from benchmarks._vote_client import Acknowledged, Connection, Vote
 CLICKERS = 16
 REPLIES = 20
 LEAST_VOTES, MOST_VOTES = 20, 400
-"""A server lives for this many acknowledged votes, drawn anew each time."""
+"""A server lives for this many acknowledged votes, drawn anew each time, unless the caller says how many."""
 
 
 @dataclass(slots=True)
@@ -45,24 +45,37 @@ class StormReport:
     votes: VoteCheck
 
 
-def run_storm(data: Path, kills: int, seed: int) -> StormReport:
-    """Kill the server `kills` times while votes come in, then compare receipts and rows."""
-    storm = asyncio.run(_run(data, kills, random.Random(seed)))
-    return StormReport(kills, storm.repeats, storm.already_stored, check_votes(data, storm.receipts))
+def run_storm(data: Path, kills: int, seed: int, *, url: str = "", votes: int = 0) -> StormReport:
+    """Kill the server `kills` times while votes come in, then compare receipts and rows.
+
+    url: an empty PostgreSQL; without it SQLite in `data`. votes: how many are acknowledged in all, at least; 0: as they
+    come between the kills.
+    """
+    storm = asyncio.run(_run(data, kills, random.Random(seed), url, votes))
+    return StormReport(kills, storm.repeats, storm.already_stored, check_votes(data, storm.receipts, url))
 
 
-async def _run(data: Path, kills: int, dice: random.Random) -> Storm:
-    server = await asyncio.to_thread(ServerProcess, data)
+def _lives(kills: int, votes: int, dice: random.Random) -> list[int]:
+    """How many acknowledged votes each server lives for."""
+    usual = votes // (kills + 1)
+    least, most = (LEAST_VOTES, MOST_VOTES) if not votes else (min(LEAST_VOTES, usual), 2 * usual)
+    return [dice.randint(least, most) for _ in range(kills)]
+
+
+async def _run(data: Path, kills: int, dice: random.Random, url: str, votes: int) -> Storm:
+    options = ("--url", url) if url else ()
+    server = await asyncio.to_thread(ServerProcess, data, *options)
     storm = Storm(dice, await some_replies(server.port, REPLIES))
     clickers = [asyncio.create_task(_click(storm, f"{number}")) for number in range(CLICKERS)]
     try:
-        for _ in range(kills):
+        for life in _lives(kills, votes, dice):
             _announce(storm, server)
-            await _until_votes(storm, clickers, len(storm.receipts) + dice.randint(LEAST_VOTES, MOST_VOTES))
+            await _until_votes(storm, clickers, len(storm.receipts) + life)
             storm.up.clear()
             server.kill()
-            server = await asyncio.to_thread(ServerProcess, data)
+            server = await asyncio.to_thread(ServerProcess, data, *options)
         _announce(storm, server)
+        await _until_votes(storm, clickers, votes)
         storm.over = True
         await asyncio.gather(*clickers)
     finally:

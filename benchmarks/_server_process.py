@@ -28,6 +28,11 @@ class ServerProcess:
         self.port: int = told["port"]
         self.cookie: str = told.get("cookie", "")
 
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
     def kill(self) -> None:
         """kill -9: no handler runs, nothing is flushed."""
         self._process.kill()

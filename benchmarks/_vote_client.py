@@ -40,7 +40,11 @@ class Acknowledged:
 
 
 class Refused(RuntimeError):
-    """The server answered something else than 200."""
+    """The server answered something else than 200: `status`."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Connection:
@@ -62,7 +66,7 @@ class Connection:
         status, body = await self._answer()
         latency_ms = (time.perf_counter() - begun) * 1000
         if status != 200:
-            raise Refused(f"a vote got {status}: {body.decode(errors='replace')[:300]}")
+            raise Refused(status, f"a vote got {status}: {body.decode(errors='replace')[:300]}")
         receipt = json.loads(body)
         return Acknowledged(vote, receipt["feedback_id"], receipt["duplicate"], latency_ms)
 
@@ -73,8 +77,13 @@ class Connection:
         self._writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         status, found = await self._answer()
         if status != 200:
-            raise Refused(f"{path} got {status}: {found.decode(errors='replace')[:300]}")
+            raise Refused(status, f"{path} got {status}: {found.decode(errors='replace')[:300]}")
         return json.loads(found)
+
+    async def status_of(self, path: str) -> int:
+        """Get a path and return the status alone."""
+        self._writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\n\r\n".encode())
+        return (await self._answer())[0]
 
     async def close(self) -> None:
         """Close the connection."""

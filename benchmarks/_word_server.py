@@ -30,13 +30,14 @@ def main() -> None:
     parser.add_argument("--url", default="", help="store; none: SQLite in the folder")
     parser.add_argument("--dashboard", action="store_true", help="serve the dashboard, with an operator signed in")
     parser.add_argument("--group-commit-max", type=int, default=StoreSettings().group_commit_max)
+    parser.add_argument("--busy-timeout-s", type=float, default=StoreSettings().busy_timeout_s)
     parser.add_argument("--step-s", type=float, default=0.0, help="pause before each word of a reply")
     parser.add_argument("--words", type=int, default=8, help="words of a reply")
     arguments = parser.parse_args()
     arguments.data.mkdir(parents=True, exist_ok=True)
     store = Store.open(
         arguments.url or f"sqlite:///{arguments.data / 'thumbwise.db'}",
-        settings=StoreSettings(group_commit_max=arguments.group_commit_max),
+        settings=StoreSettings(group_commit_max=arguments.group_commit_max, busy_timeout_s=arguments.busy_timeout_s),
     )
     if store.read(live_or_none) is None:  # a seeded store has its versions
         store.write(bootstrap, "words")

@@ -12,7 +12,7 @@ import os
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url
@@ -20,6 +20,9 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from feedback_store.errors import Conflict, StoreError
+
+if TYPE_CHECKING:
+    from feedback_store.answers_in_time import AnswerLimit
 
 READERS = 16
 """Most reading connections at once."""
@@ -34,6 +37,13 @@ class Databases:
     writer: Engine
     readers: Engine
     lock_file: int | None
+    answers: "AnswerLimit | None" = None
+    """How long PostgreSQL may take for an answer; SQLite has no other side that could fall silent."""
+
+    def limit_answers(self, seconds: float) -> None:
+        """From now on wait no longer than that for any answer."""
+        if self.answers is not None:
+            self.answers.seconds = seconds
 
     def close(self) -> None:
         """Close every connection, the writer's last: it then folds the log into the file. Free the lock."""
@@ -116,6 +126,8 @@ def _sqlite(url: URL, busy_timeout_s: float) -> Databases:
 
 
 def _postgresql(url: URL, busy_timeout_s: float) -> Databases:
+    from feedback_store.answers_in_time import AnswerLimit, limit_answers  # psycopg: not at a start over SQLite
+
     # psycopg reads a bare postgresql:// too, but SQLAlchemy would take it for psycopg2.
     url = url.set(drivername="postgresql+psycopg")
     timeout_ms = int(busy_timeout_s * 1000)
@@ -125,6 +137,10 @@ def _postgresql(url: URL, busy_timeout_s: float) -> Databases:
         "options": f"-c lock_timeout={timeout_ms} -c timezone=UTC",
         "application_name": "thumbwise",
         "tcp_user_timeout": max(1000, timeout_ms),
+        # A peer that died while we wait for its answer: without these the kernel would look after two hours.
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
     }
     arguments = {name: value for name, value in arguments.items() if name not in given}
     writer = create_engine(
@@ -148,7 +164,10 @@ def _postgresql(url: URL, busy_timeout_s: float) -> Databases:
         isolation_level="REPEATABLE READ",
     )
     event.listen(readers, "begin", lambda connection: connection.exec_driver_sql("SET TRANSACTION READ ONLY"))
-    return Databases(writer, readers, None)
+    answers = AnswerLimit()
+    for engine in (writer, readers):
+        limit_answers(engine, answers)
+    return Databases(writer, readers, None, answers)
 
 
 def to_json(value: Any) -> str:

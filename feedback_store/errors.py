@@ -5,6 +5,7 @@ StoreError
 ├── Conflict (ValueError)       the record is not in the state that the act needs, or somebody was first
 ├── Refused (ValueError)        the data breaks a rule: the message names field, value, wanted
 └── StoreUnavailable (OSError)  locked, full or away for longer than the bounded wait: nothing was stored
+    └── Unconfirmed             no answer in time: it may be stored yet, and a repetition under its key counts once
 """
 
 
@@ -30,3 +31,7 @@ class Refused(StoreError, ValueError):
 
 class StoreUnavailable(StoreError, OSError):
     """The database is locked, full or away: nothing was stored, the caller may try again."""
+
+
+class Unconfirmed(StoreUnavailable):
+    """The database did not answer in time. Whether the write was or will be stored is unknown: repeat it as it was."""

@@ -4,7 +4,7 @@ import sqlite3
 
 from sqlalchemy import exc
 
-from feedback_store.errors import StoreUnavailable
+from feedback_store.errors import StoreUnavailable, Unconfirmed
 
 # SQLite's primary result codes that say something about the machine. SQLITE_READONLY is among them: a disk with faults
 # is remounted read-only.
@@ -38,9 +38,12 @@ def outage_of(error: BaseException) -> StoreUnavailable | None:
 
 
 def _away(error: exc.DBAPIError) -> StoreUnavailable:
-    return StoreUnavailable(
-        f"the database does not answer ({type(error.orig).__name__}); nothing was stored, try again"
-    )
+    name = type(error.orig).__name__
+    if error.connection_invalidated:  # it may have ended between a commit and its confirmation
+        return Unconfirmed(
+            f"the connection to the database was lost ({name}); whether it was stored is unknown, try again"
+        )
+    return StoreUnavailable(f"the database does not answer ({name}); nothing was stored, try again")
 
 
 def _code(error: BaseException) -> str:

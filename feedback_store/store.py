@@ -14,7 +14,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection, exc
 
 from feedback_store.databases import Databases, connect_databases
-from feedback_store.errors import StoreError, StoreUnavailable
+from feedback_store.errors import StoreError, StoreUnavailable, Unconfirmed
 from feedback_store.migrations import migrate
 from feedback_store.outages import outage_of
 from feedback_store.settings import StoreSettings
@@ -23,6 +23,11 @@ from feedback_store.writer import Writer
 P = ParamSpec("P")
 T = TypeVar("T")
 
+PATIENCE = 2
+"""How many times busy_timeout_s a person's write is waited for: once behind the group before it, once for its own."""
+LONGEST_ANSWER = 6
+"""How many times busy_timeout_s one statement may take on PostgreSQL before its connection counts as dead."""
+
 
 class Store:
     """An open store. Thread-safe; `close` it, or use it in a with statement."""
@@ -30,6 +35,8 @@ class Store:
     def __init__(self, databases: Databases, settings: StoreSettings) -> None:
         self._databases = databases
         self._closed = False
+        self.patience_s = PATIENCE * settings.busy_timeout_s
+        """How long somebody who waits for an answer is kept waiting at most."""
         self._writer = Writer(
             databases.writer, group_max=settings.group_commit_max, busy_timeout_s=settings.busy_timeout_s
         )
@@ -52,6 +59,7 @@ class Store:
         except BaseException:
             databases.close()
             raise
+        databases.limit_answers(LONGEST_ANSWER * settings.busy_timeout_s)
         return cls(databases, settings)
 
     def __enter__(self) -> "Store":
@@ -78,6 +86,12 @@ class Store:
         return self._databases.writer.dialect.name
 
     @property
+    def refuses_writes(self) -> bool:
+        """Whether the database is locked, full or away as far as the latest write could tell; it is tried again every
+        second."""
+        return self._writer.refusing
+
+    @property
     def commits(self) -> int:
         """Commits of writes since the store was opened; fewer than writes, for writes that wait together share one."""
         return self._writer.commits
@@ -92,9 +106,20 @@ class Store:
         return result
 
     async def write_async(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`write`, awaitable on any event loop."""
+        """`write`, awaitable on any event loop. A caller that stops waiting within busy_timeout_s does not undo it."""
         result: T = await self._writer.write_async(fn, args, kwargs)
         return result
+
+    async def write_in_time(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`write_async` for a short write whose caller has somebody waiting: for twice busy_timeout_s at most.
+
+        Raises Unconfirmed after that: the write may still be committed later, so it is repeated under its own key.
+        """
+        try:
+            async with asyncio.timeout(self.patience_s):
+                return await self.write_async(fn, *args, **kwargs)
+        except TimeoutError as error:
+            raise Unconfirmed(f"the database did not confirm within {self.patience_s:g} s; try again") from error
 
     def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn(connection, …)` on a reading connection in this thread. fn must not return a lazy iterator over it

@@ -19,12 +19,15 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from sqlalchemy import Connection, Engine, exc
+from sqlalchemy import Connection, Engine, exc, text
 
 from feedback_store.errors import Conflict, StoreError, StoreUnavailable
 from feedback_store.outages import is_locked, outage_of
 
 log = logging.getLogger(__name__)
+
+PROBE_EVERY_S = 1.0
+"""While writes are refused and none comes, one of our own is tried this often, so that `refusing` tells the present."""
 
 
 class Write:
@@ -41,6 +44,11 @@ class Write:
         self.done: threading.Lock | None = None
         """Held until the write has ended."""
 
+    def is_abandoned(self) -> bool:
+        """Whether its time is over and nobody waits any more. A database that is away must not gather such without end;
+        whoever gave up was told that it is not confirmed."""
+        return self.future is not None and self.future.cancelled() and time.monotonic() > self.deadline
+
     def run(self, connection: Connection) -> None:
         self.error = None
         self.result = self.fn(connection, *self.args, **self.kwargs)
@@ -56,7 +64,8 @@ class Writer:
         self._queue: SimpleQueue[Write | None] = SimpleQueue()
         self._gate = threading.Lock()
         self._closed = False
-        self._refusing = False
+        self.refusing = False
+        """Whether the latest write failed for the database's sake. True: locked, full or away."""
         self.commits = 0
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
@@ -101,9 +110,15 @@ class Writer:
         open_ = True
         while open_ or group:
             if not group:
-                first = self._queue.get()
+                try:
+                    first = self._queue.get(timeout=PROBE_EVERY_S if self.refusing else None)
+                except Empty:
+                    self._commit([Write(_probe, (), {}, time.monotonic())])
+                    continue
                 if first is None:
                     return
+                if first.is_abandoned():
+                    continue
                 group.append(first)
             open_ = self._gather(group) and open_
             group = self._commit(group)
@@ -115,7 +130,8 @@ class Writer:
                 write = self._queue.get_nowait()
                 if write is None:
                     return False
-                group.append(write)
+                if not write.is_abandoned():
+                    group.append(write)
         return True
 
     def _commit(self, group: list[Write]) -> list[Write]:
@@ -136,14 +152,14 @@ class Writer:
             for write in group:
                 write.error = outage_of(error) or StoreError(f"the store failed ({type(error).__name__})")
                 write.error.__cause__ = error
-            if group and not self._refusing:  # once: a full disk must not be filled with complaints about it
-                self._refusing = True
+            if group and not self.refusing:  # once: a full disk must not be filled with complaints about it
+                self.refusing = True
                 log.warning("writes are refused cause=%s", type(error.__cause__ or error).__name__)
             _acknowledge(group)
             return waiting
         self.commits += 1
-        if self._refusing:
-            self._refusing = False
+        if self.refusing:
+            self.refusing = False
             log.warning("writes are stored again")
         _acknowledge(group)
         return []
@@ -182,6 +198,15 @@ class Writer:
             savepoint.commit()
 
 
+def _probe(connection: Connection) -> None:
+    """Write what stands there already: reading would not show that a disk is full."""
+    if connection.dialect.name == "sqlite":  # a bot's own file too, which has no tables of the store
+        present = connection.execute(text("PRAGMA user_version")).scalar_one()
+        connection.exec_driver_sql(f"PRAGMA user_version={present:d}")
+    else:
+        connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
+
+
 def remembered(connection: Connection, kind: str) -> dict[Any, Any]:
     """What this connection has seen in the database and need not ask again: `kind` → key → value.
 
@@ -195,6 +220,8 @@ def remembered(connection: Connection, kind: str) -> dict[Any, Any]:
 
 def forget(connection: Connection) -> None:
     """Drop what `remembered` holds."""
+    if connection.invalidated:
+        return  # it is gone with its connection; asking would connect anew, in the middle of a lost transaction
     for known in connection.info.values():
         if isinstance(known, dict):
             known.clear()

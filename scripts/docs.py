@@ -1,4 +1,5 @@
-"""Write the documents that are generated: docs/configuration.md from the settings, docs/http.md from OpenAPI.
+"""Write the documents that are generated: docs/configuration.md from the settings, docs/http.md from OpenAPI,
+and the measured column of docs/faults.md.
 
 `make docs` writes them; tests/house holds them to be what the code says. A setting is described once, in the text under
 its field, and a route once, in its function: here they are only laid out.
@@ -13,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = {
     ROOT / "docs" / "configuration.md": "scripts.docs_configuration",
     ROOT / "docs" / "http.md": "scripts.docs_http",
+    ROOT / "docs" / "faults.md": "scripts.docs_faults",
 }
 """Generated document → the module whose `text()` writes it."""
 

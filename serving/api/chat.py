@@ -116,7 +116,7 @@ async def keep(context: ApiContext, draw: Draw) -> None:
     """Commit the rows of a finished draw, or note that the store was away."""
     count_replies(context, draw)
     try:
-        await context.store.write_async(_add_draw, draw, context.privacy)
+        await context.store.write_in_time(_add_draw, draw, context.privacy)
     except StoreUnavailable:
         context.metrics.unstored_replies.inc()
         log.warning("the store is unavailable: reply sent without receipt completion=%s", draw.completion_id)

@@ -48,7 +48,7 @@ async def give_or_revoke_consent(request: Request) -> Response:
     body = await read_body(request, ConsentBody)
     rater_id = rater_id_of(context.rater_key, body.channel, body.rater)
     version = context.privacy.consent_version
-    await context.store.write_async(set_consent, rater_id, body.channel, body.given, version)
+    await context.store.write_in_time(set_consent, rater_id, body.channel, body.given, version)
     held_back = body.channel in context.held_back_channels
     state = ConsentState(consent=body.given, version=version, current_version=version, held_back=held_back)
     return JSONResponse(state.model_dump())

@@ -1,8 +1,8 @@
 """Every failure as OpenAI's error object: {"error": {"message", "type", "param", "code"}}.
 
 ApiError carries its status and goes out as it is. NotFound → 404 · Conflict → 409 · Refused → 400 (param: its field) ·
-StoreUnavailable → 503 (Retry-After) · QueueFull → 429 (Retry-After) · EngineClosed, EngineUnavailable → 503
-(Retry-After) · PromptTooLong → 400 · AdapterRefused → 409 · anything else → 500, without details.
+StoreUnavailable, Unconfirmed → 503 (Retry-After) · QueueFull → 429 (Retry-After) · EngineClosed, EngineUnavailable →
+503 (Retry-After) · PromptTooLong → 400 · AdapterRefused → 409 · anything else → 500, without details.
 """
 
 import logging
@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
-from feedback_store.errors import Conflict, NotFound, Refused, StoreUnavailable
+from feedback_store.errors import Conflict, NotFound, Refused, StoreUnavailable, Unconfirmed
 from serving.engine import AdapterRefused, EngineClosed, EngineUnavailable, PromptTooLong, QueueFull
 
 log = logging.getLogger(__name__)
@@ -74,6 +74,9 @@ def as_api_error(error: Exception) -> ApiError:
             return ApiError(409, str(error), code="conflict")
         case Refused():
             return ApiError(400, str(error), param=error.field, code="refused")
+        case Unconfirmed():
+            message = "the store did not confirm in time: send the same again; with its Idempotency-Key it counts once"
+            return unavailable(message, "store_unconfirmed")
         case StoreUnavailable():
             return unavailable("the store is unavailable: nothing was stored, try again", "store_unavailable")
         case QueueFull():

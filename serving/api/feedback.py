@@ -150,8 +150,8 @@ def idempotency_key(request: Request) -> str | None:
 
 async def _stored(context: ApiContext, act: NewFeedback) -> FeedbackAck:
     if act.reason is None and act.correction is None:
-        return await context.store.write_async(_add_act, act)
-    return await context.store.write_async(_add_words, act, context.privacy)
+        return await context.store.write_in_time(_add_act, act)
+    return await context.store.write_in_time(_add_words, act, context.privacy)
 
 
 def _add_act(connection: Connection, act: NewFeedback) -> FeedbackAck:

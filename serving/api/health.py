@@ -1,5 +1,6 @@
 """Is it alive, is it ready, what is it doing: /healthz, /readyz, /metrics, /v1/models, and the admin's /v1/status."""
 
+import asyncio
 import time
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -43,7 +44,7 @@ class Readiness(BaseModel):
     engine: bool
     """A policy is live, and where others draw the replies, at least one of them serves it."""
     store: bool
-    """The database answers."""
+    """The database answers and takes writes: false on a full disk too, while chat goes on."""
     stopping: bool
     replicas: int | None = None
     """How many servers draw the replies; missing where this one does."""
@@ -110,7 +111,7 @@ async def healthz() -> Response:
 
 @router.get("/readyz", responses={200: {"model": Readiness}, 503: {"model": Readiness}})
 async def readyz(request: Request) -> Response:
-    """Answer 200 when a policy is live and the store answers, else 503 with what is missing."""
+    """Answer 200 when a policy is live and the store takes writes, else 503 with what is missing."""
     context = context_of(request)
     parts = {"engine": context.can_draw(), "store": await _store_answers(context)}
     ready = all(parts.values()) and not context.stopping
@@ -185,9 +186,12 @@ def _replica_counts(context: ApiContext) -> dict[str, int]:
 
 
 async def _store_answers(context: ApiContext) -> bool:
+    if context.store.refuses_writes:
+        return False
     try:
-        await context.store.read_async(pointer_revision)
-    except StoreError:
+        async with asyncio.timeout(context.store.patience_s):
+            await context.store.read_async(pointer_revision)
+    except (StoreError, TimeoutError):
         return False
     return True
 

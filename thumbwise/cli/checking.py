@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from thumbwise.cli.connection import data_option, json_option
-from thumbwise.cli.examine import Finding, examine
+from thumbwise.cli.examine import examine
+from thumbwise.cli.finding import Finding
 from thumbwise.cli.say import FriendlyGroup, escaped, print_json, to_stderr, to_stdout
 
 SIGNS = {"ok": "[green]✓[/]", "note": "[yellow]•[/]", "bad": "[red]✗[/]"}

@@ -7,11 +7,11 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from thumbwise.cli.connection import SERVER_FILE, TOKEN_FILE, connect, server_url
+from thumbwise.cli.finding import Finding
 from thumbwise.cli.say import Failure
 
 if TYPE_CHECKING:
@@ -28,20 +28,6 @@ PACKAGES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One look. note: worth knowing; bad: something will not work; `do` says what helps."""
-
-    what: str
-    state: Literal["ok", "note", "bad"]
-    found: str
-    do: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For --json."""
-        return asdict(self)
-
-
 def examine(data_dir: Path, config_file: Path | None) -> list[Finding]:
     """Look at everything, in the order in which things go wrong."""
     findings = [_python(), *_packages()]
@@ -50,6 +36,12 @@ def examine(data_dir: Path, config_file: Path | None) -> list[Finding]:
     findings += [_folder(data_dir), _disk(data_dir), _memory(), *_token(data_dir)]
     if settings is not None:
         findings += [_model(settings), _device(settings), *_replicas(settings), *_store(settings)]
+    try:
+        from thumbwise.cli.examine_safety import examine_safety
+
+        findings += examine_safety(data_dir, settings, os.environ)
+    except ImportError as error:
+        findings.append(Finding("safety", "note", f"not looked at: {error}", "pip install 'thumbwise[all]'"))
     return [*findings, _server(data_dir)]
 
 
