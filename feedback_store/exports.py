@@ -10,10 +10,13 @@ one, none that an operator excluded (`events`, the record, has them all). Where 
 and by ranking the later act counts; a pair of equal texts says nothing and is left out.
 """
 
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import combinations, islice
-from typing import Any, Literal
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO, Literal
 
 from sqlalchemy import Connection, Select, select
 
@@ -30,6 +33,8 @@ __all__ = [
     "Format",
     "ImportReport",
     "RowError",
+    "chunks_of",
+    "export_file",
     "export_rows",
     "import_jsonl",
     "import_rows",
@@ -40,6 +45,7 @@ __all__ = [
 ]
 
 BATCH = 500
+_CHUNK_BYTES = 256 * 1024
 Kind = Literal["thumb", "verdict", "ranking", "correction"]
 _KINDS: dict[Format, tuple[Kind, ...]] = {
     "events": ("thumb", "verdict", "ranking", "correction"),
@@ -77,6 +83,31 @@ def export_rows(
     if policy_version is not None:
         query = query.where(of_version(policy_version))
     return _rows(connection, format, query.order_by(feedback.c.feedback_id))
+
+
+def export_file(
+    connection: Connection,
+    format: Format,
+    file: Literal["jsonl", "parquet"],
+    filters: Mapping[str, Any] = MappingProxyType({}),
+) -> BinaryIO:
+    """Write `export_rows` to a file that has no name any more, and open it: closing it frees it, whatever happens
+    before."""
+    rows = export_rows(connection, format, **filters)
+    with tempfile.TemporaryDirectory(prefix="thumbwise-export-") as folder:
+        path = Path(folder) / f"rows.{file}"
+        if file == "parquet":
+            write_parquet(rows, path, format)
+        else:
+            write_jsonl(rows, path)
+        return path.open("rb")
+
+
+def chunks_of(file: BinaryIO) -> Iterator[bytes]:
+    """Yield what is left of a file, and close it."""
+    with file:
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
 
 
 def _rows(connection: Connection, format: Format, query: Select[Any]) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,8 @@ from typing import Any
 from feedback_store import feedback, replies, rounds, versions
 from feedback_store.connection import Connection
 from feedback_store.records import Feedback, PolicyVersion, Reply
-from trainer.selection import Judgements, judgements
+from trainer.selection import Judgements, Usable, judgements, usable
+from trainer.settings import RoundSettings
 
 _ROUNDS_LOOKED_AT = 50
 _OTHER_PROMPTS = 2000
@@ -55,6 +56,17 @@ def read_evidence(
     named |= {name for pair in found.pairs for name in (pair.chosen, pair.rejected)}
     texts = _not_of(held_back, replies.trainable_replies(connection, sorted(named)))
     return Evidence(live, found, texts, len(everyones) - len(acts), len(acts), tuple(acts))
+
+
+def usable_of(evidence: Evidence, rounds: RoundSettings, seed: int) -> Usable:
+    """Return what of the evidence a round may use under its settings' caps."""
+    return usable(
+        evidence.found,
+        evidence.replies,
+        max_votes_per_rater=rounds.max_votes_per_rater,
+        max_labels_per_annotator=rounds.max_labels_per_annotator,
+        seed=seed,
+    )
 
 
 def _approved(acts: Sequence[Feedback]) -> frozenset[int]:

@@ -15,10 +15,10 @@ from feedback_store import rounds as rounds_of_store
 from feedback_store.connection import Connection
 from feedback_store.records import ROUND_ENDED, Method
 from trainer.asking import asked
-from trainer.evidence import last_reward_report, other_prompts, read_evidence
+from trainer.evidence import last_reward_report, other_prompts, read_evidence, usable_of
 from trainer.method_settings import RewardSettings
 from trainer.readiness import judge_readiness
-from trainer.selection import select, usable
+from trainer.selection import select
 from trainer.settings import GateSettings, RoundSettings, TrainingSettings
 
 
@@ -67,13 +67,7 @@ def preview(
         since=window.since,
         held_back=rounds.held_back_channels,
     )
-    kept = usable(
-        evidence.found,
-        evidence.replies,
-        max_votes_per_rater=rounds.max_votes_per_rater,
-        max_labels_per_annotator=rounds.max_labels_per_annotator,
-        seed=training.seed,
-    )
+    kept = usable_of(evidence, rounds, training.seed)
     wished = wish.get("method") or "auto"
     wanted: Any = training.method if wished == "auto" else wished
     report = last_reward_report(connection)

@@ -16,11 +16,11 @@ from feedback_store.records import Method
 from feedback_store.statistics import wilson
 from trainer.asking import Asked
 from trainer.asking import asked as labels_asked
-from trainer.evidence import last_reward_report, read_evidence
+from trainer.evidence import last_reward_report, read_evidence, usable_of
 from trainer.method_settings import RewardSettings
 from trainer.missing import LABELS, Missing, missing_of
 from trainer.pair_agreement import PairAgreement, measured_agreement
-from trainer.selection import Usable, held_out, usable
+from trainer.selection import Usable, held_out
 from trainer.settings import RoundSettings, TrainingSettings
 from trainer.wrong_tool import Signals, signals_of
 
@@ -288,13 +288,7 @@ def readiness(
         verdicts_as_thumbs=training.use_verdicts_as_thumbs,
         held_back=rounds.held_back_channels,
     )
-    kept = usable(
-        evidence.found,
-        evidence.replies,
-        max_votes_per_rater=rounds.max_votes_per_rater,
-        max_labels_per_annotator=rounds.max_labels_per_annotator,
-        seed=training.seed,
-    )
+    kept = usable_of(evidence, rounds, training.seed)
     report = last_reward_report(connection)
     pairs = [(pair.rater_id, pair.chosen, pair.rejected) for pair in kept.pairs]
     judged = judge_readiness(

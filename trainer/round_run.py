@@ -19,7 +19,7 @@ from trainer import transactions
 from trainer.asking import unjudged_rows
 from trainer.child import TrainingProcess, threads_for
 from trainer.context import TrainerContext
-from trainer.evidence import other_prompts, read_evidence
+from trainer.evidence import other_prompts, read_evidence, usable_of
 from trainer.failpoints import reach
 from trainer.failures import in_words
 from trainer.gate_checks import REWARD_ALONE
@@ -40,7 +40,7 @@ from trainer.pack_files import FETCHED
 from trainer.preview import data_window
 from trainer.readiness import Readiness, judge_readiness
 from trainer.round_folder import RUN_LOCK, FolderBusy, end_leftover, remove_scratch, scratch_folder, take_its_name
-from trainer.selection import Usable, select, usable
+from trainer.selection import Usable, select
 from trainer.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
@@ -137,13 +137,7 @@ class RoundRun:
             since=window.since,
             held_back=context.rounds.held_back_channels,
         )
-        kept = usable(
-            evidence.found,
-            evidence.replies,
-            max_votes_per_rater=context.rounds.max_votes_per_rater,
-            max_labels_per_annotator=context.rounds.max_labels_per_annotator,
-            seed=training.seed,
-        )
+        kept = usable_of(evidence, context.rounds, training.seed)
         method = self._method(kept, training)
         smoothing = label_smoothing(kept, training, settings.reward)
         chosen = select(

@@ -5,7 +5,6 @@ import base64
 import binascii
 import contextlib
 import logging
-import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from bot.discord.client import ThumbwiseBot, options_of
 from bot.discord.operating import add_admin_commands, sync_commands, tell_operators, watch
 from bot.notices import Notice, NoticeBoard
 from bot.operators import OperatorLanguages
+from bot.running import run_until_signalled
 from bot.settings import DiscordSettings
 from bot.tokens import TokenRefused
 from feedback_store import bot_file
@@ -50,14 +50,7 @@ class DiscordBot:
 
 def run(bot: DiscordBot) -> None:
     """Run until SIGTERM or Ctrl-C. Raises TokenRefused, and Conflict when another process runs this bot."""
-
-    async def until_signalled() -> None:
-        stopping = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-        await run_until(bot, stopping)
-
-    asyncio.run(until_signalled())
+    run_until_signalled(lambda stopping: run_until(bot, stopping))
 
 
 async def run_until(bot: DiscordBot, stopping: asyncio.Event) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from bot.admin import AdminDesk
 from bot.book import FileBook
 from bot.notices import Notice, NoticeBoard
 from bot.operators import OperatorLanguages
+from bot.running import run_until_signalled
 from bot.settings import TelegramSettings
 from bot.telegram.dispatch import AnyApplication, Dispatcher
 from bot.telegram.inbox import Inbox
@@ -59,14 +59,7 @@ def run(bot: TelegramBot) -> None:
     """Run until SIGTERM or Ctrl-C. Raises TokenRefused, and Conflict when another process runs this bot."""
     # Times as timedelta: the library warns of its older form each time it is asked to wait.
     os.environ.setdefault("PTB_TIMEDELTA", "true")
-
-    async def until_signalled() -> None:
-        stopping = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-        await run_until(bot, stopping)
-
-    asyncio.run(until_signalled())
+    run_until_signalled(lambda stopping: run_until(bot, stopping))
 
 
 async def run_until(bot: TelegramBot, stopping: asyncio.Event) -> None:

@@ -2,10 +2,8 @@
 
 import csv
 import io
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 from pydantic import Field
 from starlette.responses import Response, StreamingResponse
@@ -19,7 +17,7 @@ from feedback_store.dashboard.rendering import HEADERS
 from feedback_store.dashboard.routes import Routes
 from feedback_store.dashboard.visit import Visit, own_url
 from feedback_store.errors import Conflict, NotFound, Refused
-from feedback_store.exports import Format, export_rows, write_jsonl, write_parquet
+from feedback_store.exports import chunks_of, export_file
 from feedback_store.pages.language import to_translate
 from feedback_store.schema import now
 
@@ -34,7 +32,6 @@ MADE_OF = {
     "import": to_translate("import feedback"),
     "people": to_translate("histories of people by their name on a platform"),
 }
-CHUNK_BYTES = 256 * 1024
 MOST_AUDIT_ROWS = 100_000
 
 
@@ -187,11 +184,11 @@ async def export(visit: Visit) -> Response:
     """Send feedback as a file, in trl's columns."""
     wanted = visit.query(ExportForm)
     await visit.write(visit.act("feedback.export", details={"format": wanted.format}), _nothing)
-    written = await visit.read(_write, wanted.format, wanted.file)
+    written = await visit.read(export_file, wanted.format, wanted.file)
     name = f"thumbwise-{wanted.format}.{wanted.file}"
     media_type = "application/x-ndjson" if wanted.file == "jsonl" else "application/vnd.apache.parquet"
     headers = {**HEADERS, "content-disposition": f'attachment; filename="{name}"'}
-    return StreamingResponse(_chunks(written), media_type=media_type, headers=headers)
+    return StreamingResponse(chunks_of(written), media_type=media_type, headers=headers)
 
 
 async def _page(visit: Visit, *, status: int = 200, **values: Any) -> Response:
@@ -251,20 +248,3 @@ def _csv(entries: list[audit.AuditEntry]) -> str:
 def inert(cell: str) -> str:
     """Return a cell that no spreadsheet computes."""
     return f"'{cell}" if cell.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")) else cell
-
-
-def _write(connection: Connection, format: Format, file: str) -> BinaryIO:
-    rows = export_rows(connection, format)
-    with tempfile.TemporaryDirectory(prefix="thumbwise-export-") as folder:
-        path = Path(folder) / f"rows.{file}"
-        if file == "parquet":
-            write_parquet(rows, path, format)
-        else:
-            write_jsonl(rows, path)
-        return path.open("rb")
-
-
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    with file:
-        while chunk := file.read(CHUNK_BYTES):
-            yield chunk

@@ -4,11 +4,8 @@ An export is written to a temporary file first. So an error has a status instead
 not hold a transaction of the database open.
 """
 
-import tempfile
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BeforeValidator, Field
@@ -16,8 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from feedback_store.audit import Act, audited, record
-from feedback_store.connection import Connection
-from feedback_store.exports import Format, ImportReport, export_rows, import_jsonl, write_jsonl, write_parquet
+from feedback_store.exports import Format, ImportReport, chunks_of, export_file, import_jsonl
 from serving.api.answers import answer
 from serving.api.auth import ADMIN, caller_of
 from serving.api.context import context_of
@@ -26,7 +22,6 @@ from serving.api.versions import LARGEST_VERSION
 
 router = APIRouter(tags=["exchange"], dependencies=ADMIN)
 
-CHUNK_BYTES = 256 * 1024
 JSON_LINES, PARQUET = "application/x-ndjson", "application/vnd.apache.parquet"
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 """Beyond these a time cannot be moved between zones."""
@@ -68,10 +63,10 @@ async def export_feedback(
     act = Act(caller_of(request).actor, "feedback.export", details={"format": format, "channel": channel})
     await context_of(request).store.write_async(record, act)
     filters = {"since": since, "until": until, "channel": channel, "policy_version": policy_version}
-    written = await context_of(request).store.read_async(_write, format, file, filters)
+    written = await context_of(request).store.read_async(export_file, format, file, filters)
     name = f"thumbwise-{format}.{file}"
     return StreamingResponse(
-        _chunks(written),
+        chunks_of(written),
         media_type=JSON_LINES if file == "jsonl" else PARQUET,
         headers={"content-disposition": f'attachment; filename="{name}"'},
     )
@@ -104,21 +99,3 @@ def report_fields(report: ImportReport) -> dict[str, Any]:
     """Return the parts of a report on bad rows that a person needs to mend them."""
     errors = [{"line": error.line, "field": error.field, "message": error.message} for error in report.errors]
     return {"rows": report.rows, "bad_rows": report.bad_rows, "errors": errors}
-
-
-def _write(connection: Connection, format: Format, file: str, filters: dict[str, Any]) -> BinaryIO:
-    """Write the rows to a file that has no name any more: closing it frees it, whatever happens before."""
-    rows = export_rows(connection, format, **filters)
-    with tempfile.TemporaryDirectory(prefix="thumbwise-export-") as folder:
-        path = Path(folder) / f"rows.{file}"
-        if file == "parquet":
-            write_parquet(rows, path, format)
-        else:
-            write_jsonl(rows, path)
-        return path.open("rb")
-
-
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    with file:
-        while chunk := file.read(CHUNK_BYTES):
-            yield chunk

@@ -17,15 +17,10 @@ from bot.discord.client import ThumbwiseBot
 from bot.discord.process import DiscordBot, built
 from bot.settings import DiscordSettings
 from feedback_store.feedback import recent_feedback
-from feedback_store.store import Store
-from feedback_store.versions import bootstrap
-from serving.api import ApiContext
-from serving.settings import ServingSettings
+from tests.bots import scripted_site
 from tests.canaries import said, searched_logs
-from tests.serving.conftest import serving_on_a_port
 from tests.web.parts import Site
-from tests.web.running import ADMIN_TOKEN, dashboard_parts
-from tests.web.scripted_engine import ScriptedEngine
+from tests.web.running import ADMIN_TOKEN
 from thumbwise.discord import COG_NAME, DiscordRating
 
 TOKEN = base64.urlsafe_b64encode(b"1096712345678901234").decode().rstrip("=") + ".Canary.token-of-discord-never-in-logs"
@@ -41,21 +36,8 @@ def _searched_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    """A server whose replies the messages write themselves (see ScriptedEngine)."""
-    engine = ScriptedEngine()
-    with Store.open(f"sqlite:///{tmp_path / 'thumbwise.db'}") as store:
-        store.write(bootstrap, "scripted")
-        context = ApiContext(
-            store=store,
-            engine=engine,
-            rater_key=b"k" * 32,
-            admin_token=ADMIN_TOKEN,
-            data_dir=tmp_path,
-            serving=ServingSettings(drain_timeout_s=1),
-            close_parts=False,
-        )
-        with serving_on_a_port(context) as url:
-            yield Site(url, context, engine, dashboard_parts(context))
+    with scripted_site(tmp_path) as site:
+        yield site
 
 
 @dataclass(slots=True)

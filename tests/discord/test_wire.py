@@ -3,10 +3,7 @@
 simcord (the other tests of this folder) hands events to discord.py in its own process; here a real connection breaks.
 """
 
-import asyncio
-import contextlib
 import itertools
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +18,7 @@ from bot.settings import DiscordSettings
 from bot.tokens import TokenRefused
 from feedback_store.feedback import effective_feedback, recent_feedback
 from feedback_store.replies import recent_replies
+from tests.bots import RunningBot
 from tests.discord.wire import Flood, Wire, wire_at_port
 from tests.discord.wire_payloads import BOT_ID, CHANNEL_ID, TOKEN, Json, labels
 from tests.discord.wire_people import Person
@@ -29,40 +27,6 @@ from tests.web.running import ADMIN_TOKEN
 
 MESSAGES = r"/channels/\d+/messages"
 EDITS = r"/channels/\d+/messages/\d+"
-
-
-class RunningBot:
-    """The bot in a thread with a loop of its own."""
-
-    def __init__(self, bot: DiscordBot) -> None:
-        self.error: BaseException | None = None
-        self._bot = bot
-        self._begun = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        self._begun.wait()
-
-    def _run(self) -> None:
-        async def until_stopped() -> None:
-            self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-            self._begun.set()
-            await run_until(self._bot, self._stopping)
-
-        try:
-            asyncio.run(until_stopped())
-        except BaseException as error:
-            self.error = error
-
-    def stop(self) -> None:
-        """Ask it to end, and wait."""
-        with contextlib.suppress(RuntimeError):  # it has ended by itself
-            self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(30)
-        assert not self._thread.is_alive(), "the bot did not stop within 30 s"
-
-    @property
-    def ended(self) -> bool:
-        return not self._thread.is_alive()
 
 
 @pytest.fixture
@@ -91,7 +55,7 @@ def start_bot(site: Site, wire: Wire, tmp_path: Path) -> Iterator[StartBot]:
     def start(**settings: object) -> RunningBot:
         values = {"compare_share": 0.0, "shard_count": 1, "edit_every_s": 1, "sync_commands": False, **settings}
         bot = DiscordBot(tmp_path / "bot", site.url, DiscordSettings.model_validate(values), TOKEN, ADMIN_TOKEN)
-        started.append(RunningBot(bot))
+        started.append(RunningBot(lambda stopping: run_until(bot, stopping)))
         return started[-1]
 
     yield start

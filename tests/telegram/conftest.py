@@ -1,7 +1,5 @@
 """The real bot over the real server; only Telegram and the model are stand-ins."""
 
-import asyncio
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,16 +8,11 @@ import pytest
 from bot.settings import TelegramSettings
 from bot.telegram.process import TelegramBot, run_until
 from bot.telegram.webhook import secret_of
-from feedback_store.store import Store
-from feedback_store.versions import bootstrap
-from serving.api import ApiContext
-from serving.settings import ServingSettings
+from tests.bots import RunningBot, scripted_site
 from tests.canaries import searched_logs
-from tests.serving.conftest import serving_on_a_port
 from tests.telegram.wire import TOKEN, Person, Wire, wire_at_port
 from tests.web.parts import Site
-from tests.web.running import ADMIN_TOKEN, dashboard_parts
-from tests.web.scripted_engine import ScriptedEngine
+from tests.web.running import ADMIN_TOKEN
 
 ADMIN = 900
 
@@ -51,52 +44,8 @@ def telegram_url(wire: Wire) -> Iterator[str]:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    """A server whose replies the messages write themselves (see ScriptedEngine)."""
-    engine = ScriptedEngine()
-    with Store.open(f"sqlite:///{tmp_path / 'thumbwise.db'}") as store:
-        store.write(bootstrap, "scripted")
-        context = ApiContext(
-            store=store,
-            engine=engine,
-            rater_key=b"k" * 32,
-            admin_token=ADMIN_TOKEN,
-            data_dir=tmp_path,
-            serving=ServingSettings(drain_timeout_s=1),
-            close_parts=False,
-        )
-        with serving_on_a_port(context) as url:
-            yield Site(url, context, engine, dashboard_parts(context))
-
-
-class RunningBot:
-    """The bot in a thread with a loop of its own."""
-
-    def __init__(self, bot: TelegramBot) -> None:
-        self.bot = bot
-        self.error: BaseException | None = None
-        self._loop = asyncio.new_event_loop()
-        self._stopping = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._loop.run_until_complete(run_until(self.bot, self._stopping))
-        except BaseException as error:
-            self.error = error
-        finally:
-            self._loop.close()
-
-    def stop(self) -> None:
-        """Ask it to end, and wait."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(30)
-        assert not self._thread.is_alive(), "the bot did not stop within 30 s"
-
-    @property
-    def ended(self) -> bool:
-        return not self._thread.is_alive()
+    with scripted_site(tmp_path) as site:
+        yield site
 
 
 StartBot = Callable[..., RunningBot]
@@ -118,7 +67,7 @@ def start_bot(site: Site, telegram_url: str, tmp_path: Path) -> Iterator[StartBo
             TOKEN,
             admin_token,
         )
-        started.append(RunningBot(bot))
+        started.append(RunningBot(lambda stopping: run_until(bot, stopping)))
         return started[-1]
 
     yield start

@@ -24,9 +24,9 @@ import pytest
 from telegram.request import HTTPXRequest
 
 from bot.settings import TelegramSettings
-from bot.telegram.process import TelegramBot
+from bot.telegram.process import TelegramBot, run_until
 from feedback_store.feedback import recent_feedback
-from tests.telegram.conftest import RunningBot
+from tests.bots import RunningBot
 from tests.telegram.wire import Json
 from tests.web.parts import Site
 
@@ -153,7 +153,8 @@ def independent(tmp_path: Path) -> Iterator[Independent]:
 @contextmanager
 def bot_at(independent: Independent, site: Site, data: Path) -> Iterator[RunningBot]:
     settings = TelegramSettings(api_url=f"{independent.url}/bot", compare_share=0)
-    running = RunningBot(TelegramBot(data, site.url, settings, TOKEN))
+    bot = TelegramBot(data, site.url, settings, TOKEN)
+    running = RunningBot(lambda stopping: run_until(bot, stopping))
     try:
         yield running
     finally:

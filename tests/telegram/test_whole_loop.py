@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from bot.settings import TelegramSettings
-from bot.telegram.process import TelegramBot
+from bot.telegram.process import TelegramBot, run_until
+from tests.bots import RunningBot
 from tests.command.conftest import start_server, stop_server
-from tests.telegram.conftest import ADMIN, RunningBot
+from tests.telegram.conftest import ADMIN
 from tests.telegram.wire import TOKEN, Json, Person, Wire, labels
 from thumbwise.client import Thumbwise
 
@@ -68,7 +69,8 @@ def test_what_people_rate_on_telegram_is_learnt_served_and_taken_back(
     settings = TelegramSettings(
         api_url=telegram_url, compare_share=0, admin_ids=(ADMIN,), operator_chats=(ADMIN,), notice_every_s=1
     )
-    running = RunningBot(TelegramBot(tmp_path / "bot", server.url, settings, TOKEN, token))
+    bot = TelegramBot(tmp_path / "bot", server.url, settings, TOKEN, token)
+    running = RunningBot(lambda stopping: run_until(bot, stopping))
     try:
         with Thumbwise(server.url, token) as client:
             _loop(wire, client)
