@@ -45,12 +45,10 @@ class Memory:
             return known[2]  # type: ignore[no-any-return]
         return await asyncio.shield(task)
 
-    def is_behind(self, *keys: Hashable) -> bool:
-        """Say whether what `get` would give of any of them is being worked out anew: look again soon."""
-        return any(
-            key in self._known and self._clock() - self._known[key][0] > self._fresh_for(self._known[key][1])
-            for key in keys
-        )
+    def is_behind(self, key: Hashable) -> bool:
+        """Say whether what `get` would give is known but old, to be worked out anew behind it: look again soon."""
+        known = self._known.get(key)
+        return known is not None and self._clock() - known[0] > self._fresh_for(known[1])
 
     async def soon(self, key: Hashable, work: Callable[[], Awaitable[T]], *, patience_s: float) -> T | None:
         """`get`, but None when nothing is known within `patience_s`: the work goes on, for the next look. One such work

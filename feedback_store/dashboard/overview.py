@@ -64,7 +64,6 @@ def pulse(connection: Connection, which: str) -> str:
 async def overview(visit: Visit) -> Response:
     """Show the loop at a glance."""
     days = int(visit.query(Span).days)
-    old = visit.pages.memory.is_behind(("activity", days), ("drift", days), "alerts", "readiness")
     state, buckets, drifted, alerts, readiness, serving = await asyncio.gather(
         visit.read(read_state),
         visit.soon(("activity", days), lambda: visit.read(read_activity, days)),
@@ -87,8 +86,7 @@ async def overview(visit: Visit) -> Response:
         alerts=[(alert, in_words(visit, alert)) for alert in alerts],
         readiness=readiness,
         serving=serving,
-        # Without a pulse the page takes the first event for news, and looks again.
-        pulse="" if old else await visit.read(health.state_pulse),
+        pulse=await visit.read(health.state_pulse),
     )
 
 

@@ -45,6 +45,8 @@ class Visit:
     language: Language
     guarded: bool = True
     """False for routes that anyone may use: they act for nobody, so their forms need no token of a session."""
+    is_behind: bool = False
+    """Whether a figure of this page is being worked out anew behind it."""
     _fields: list[tuple[str, str]] | None = field(default=None, repr=False)
 
     @classmethod
@@ -118,7 +120,9 @@ class Visit:
 
     async def soon(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T | None:
         """Return figures that cost a look at many rows, as they were some seconds ago; None while they are being worked
-        out for the first time: the page shows `counting_now()` in their place, and looks again."""
+        out for the first time: the page shows `counting_now()` in their place, and looks again. So does a page whose
+        figures are worked out anew behind it (`is_behind`)."""
+        self.is_behind = self.is_behind or self.pages.memory.is_behind(key)
         return await self.pages.memory.soon(key, work, patience_s=self.parts.patience_s)
 
     async def write(

@@ -34,6 +34,19 @@ def test_a_page_is_there_before_its_slow_figures_and_has_them_later(
     assert COUNTING not in otto.get(f"/dashboard/{path}").text
 
 
+def test_a_page_with_figures_of_a_while_ago_looks_again(
+    house: House, person: Callable[..., Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.parts.patience_s = 20
+    otto = person("operator")
+    pages = ("overview", "people", "rounds", "versions")
+    for path in pages:
+        assert "data-again" not in otto.get(f"/dashboard/{path}").text
+    monkeypatch.setattr(Memory, "_fresh_for", lambda memory, cost_s: -1.0)
+    for path in pages:
+        assert "data-again" in otto.get(f"/dashboard/{path}").text
+
+
 def test_win_rates_and_the_canarys_course_stand_on_the_page_of_versions(
     house: House, person: Callable[..., Person]
 ) -> None:
