@@ -89,9 +89,9 @@ def _began(connection: Connection, version: int) -> datetime:
 
 def _pairs(connection: Connection, live: int, version: int, since: datetime, before: int) -> tuple[PairVote, ...]:
     query = (
-        effective_query(since_feedback_id=before)
+        effective_query(since_feedback_id=before, of_comparisons=True)
         .join(comparisons, comparisons.c.comparison_id == feedback.c.comparison_id)
-        .where(comparisons.c.created_at >= since, feedback.c.kind.in_(("verdict", "ranking")))
+        .where(comparisons.c.created_at >= since)
         .order_by(feedback.c.feedback_id)
     )
     acts = [feedback_of_row(row).act for row in connection.execute(query).mappings()]

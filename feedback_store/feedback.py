@@ -108,11 +108,19 @@ def effective_query(
     include_quarantined: bool = False,
     include_excluded: bool = False,
     include_unapproved: bool = False,
+    of_comparisons: bool = False,
 ) -> Select[Any]:
-    """The statement behind `effective_feedback`, unordered, to be narrowed further."""
+    """The statement behind `effective_feedback`, unordered, to be narrowed further.
+
+    of_comparisons: only acts on comparisons, found by their index. Narrowed afterwards, the newest act of every rater
+    would be looked for among all acts first.
+    """
+    looked_at = [feedback.c.feedback_id > since_feedback_id]
+    if of_comparisons:
+        looked_at.append(feedback.c.comparison_id.is_not(None))
     latest = (
         select(func.max(feedback.c.feedback_id).label("feedback_id"))
-        .where(feedback.c.feedback_id > since_feedback_id)
+        .where(*looked_at)
         .group_by(feedback.c.rater_id, feedback.c.kind, feedback.c.reply_id, feedback.c.comparison_id)
         .subquery("latest")
     )

@@ -29,9 +29,8 @@ def duels(connection: Connection) -> list[Duel]:
     for comparison_id, reply_id, version in connection.execute(shown):
         of_comparison.setdefault(comparison_id, {})[reply_id] = version
     judged = (
-        effective_query()
+        effective_query(of_comparisons=True)
         .join(mixed, mixed.c.comparison_id == feedback.c.comparison_id)
-        .where(feedback.c.kind.in_(("verdict", "ranking")))
         .order_by(feedback.c.feedback_id)
     )
     found: list[Duel] = []
