@@ -12,6 +12,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from feedback_store import side_by_sides
 from feedback_store.access import sessions, users
 from feedback_store.access.accounts import link_account
 from feedback_store.access.keys import add_key
@@ -22,8 +23,10 @@ from feedback_store.audit import ERASED_RATER, Act, record
 from feedback_store.dashboard.visit import cookie_name
 from feedback_store.inbox import catch_up
 from feedback_store.inbox_search import InboxFilter, search
+from feedback_store.raters import staff_rater_id
 from feedback_store.settings import DiscordSignInSettings, GithubSignInSettings
 from scripts.seed_store import seed_store
+from scripts.seeded_rounds import AFTER
 from tests.web.rated import Rated
 from tests.web.running import Running, running
 
@@ -44,6 +47,8 @@ PAGES: dict[str, str] = {
     "rounds-compare": "/dashboard/rounds/compare?round=1&round=5",
     "versions": "/dashboard/versions",
     "version": "/dashboard/versions/4",
+    "side-by-side": "/dashboard/versions/6/side-by-sides",
+    "compared": "/dashboard/versions/4/side-by-sides",
     "people": "/dashboard/people",
     "person": "/dashboard/people/{rater}",
     "erase": "/dashboard/people/erase",
@@ -94,6 +99,10 @@ def _people(site: Running) -> dict[str, object]:
     anna = site.store.read(users.by_name, "anna")
     assert anna is not None
     site.store.write(link_account, anna.user_id, "github", "583231")
+    for name in ("anna", "otto", "nina"):
+        for pair in range(len(AFTER)):
+            choice: side_by_sides.Side = ("left", "right", "tie")[(pair + len(name)) % 3]
+            site.store.write(side_by_sides.vote, 4, pair, staff_rater_id(f"user:{name}"), choice)
     github, discord = GithubSignInSettings(client_id="pictures"), DiscordSignInSettings(client_id="1")
     site.parts.providers = providers_of(github, "of the pictures", discord, "of the pictures")
     return {"erased": erased, "invitation": site.store.write(users.invite, invited)}

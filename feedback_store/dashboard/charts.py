@@ -9,6 +9,8 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from unicodedata import east_asian_width
 
 WIDTH, HEIGHT = 360, 170
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 24
@@ -161,12 +163,28 @@ def _line(name: str, points: Sequence[Point], x_of: Callable[[float], float], y_
 
 
 def _marks(points: Sequence[Point], x_of: Callable[[float], float]) -> tuple[tuple[float, str], ...]:
-    """Label a few places of the x axis, the first and the last always."""
+    """Label a few places of the x axis, the first and the last always, as many as stand beside each other."""
     places = {point.x: point.at for point in points}
     xs = sorted(places)
-    wanted = min(4, len(xs))
-    chosen = {xs[round(index * (len(xs) - 1) / max(1, wanted - 1))] for index in range(wanted)}
-    return tuple((round(x_of(x), 1), places[x]) for x in sorted(chosen))
+    for wanted in range(min(4, len(xs)), 2, -1):
+        chosen = sorted({xs[round(index * (len(xs) - 1) / (wanted - 1))] for index in range(wanted)})
+        if _stand_apart([(x_of(x), _width(places[x])) for x in chosen]):
+            break
+    else:
+        chosen = sorted({xs[0], xs[-1]})
+    return tuple((round(x_of(x), 1), places[x]) for x in chosen)
+
+
+def _stand_apart(labels: Sequence[tuple[float, float]]) -> bool:
+    """Whether labels of these middles and widths leave each other room; the last one ends where its place is."""
+    spans = [(x - width / 2, x + width / 2) for x, width in labels[:-1]]
+    spans.append((labels[-1][0] - labels[-1][1], labels[-1][0]))
+    return all(before[1] + 6 <= after[0] for before, after in pairwise(spans))
+
+
+def _width(text: str) -> float:
+    """About how wide a label is drawn: Chinese characters are square."""
+    return sum(11.5 if east_asian_width(letter) in "WF" else 6.3 for letter in text)
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
