@@ -108,6 +108,6 @@ def preview(
         "method": method,
         "live": evidence.live.version,
         "counts": chosen.counts | {"acts_of_quarantined_raters": evidence.quarantined},
-        "steps": math.ceil(len(chosen.train) * training.epochs / training.batch_size),
+        "steps": math.ceil(len(chosen.train) * training.passes(method) / training.batch_size),
         "readiness": judged.as_dict(),
     }

@@ -148,6 +148,9 @@ class TrainingSettings(BaseModel):
     fresh one's B begins at zero."""
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the selection."""
+    sft_passes: float = Field(default=3.0, gt=0)
+    """SFT: passes over the corrections and the replies among them for each of `epochs`. Corrections are few, and one
+    pass over a hundred of them hardly moved the bundled model."""
     batch_size: int = Field(default=4, ge=2)
     """Rows of one optimiser step, of all processes together."""
     rows_at_once: int = Field(default=0, ge=0)
@@ -205,6 +208,10 @@ class TrainingSettings(BaseModel):
     """The port that belongs to it."""
     ray_address: str = ""
     """ray: the cluster, like "auto" or "ray://10.0.0.5:10001". Empty: one is started on this host for each training."""
+
+    def passes(self, method: str) -> float:
+        """How often a method goes over its selection."""
+        return self.epochs * (self.sft_passes if method == "sft" else 1.0)
 
     @property
     def processes_here(self) -> int:

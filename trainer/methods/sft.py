@@ -33,7 +33,7 @@ def train_sft(policies: Policies, rows: list[ExampleRow], job: Job, folder: Path
     sequences = [policies.encoder.encode(row.messages, row.reply) for row in rows]
     places = fitting([[sequence] for sequence in sequences], training.max_tokens)
     kept, encoded = [rows[place] for place in places], [sequences[place] for place in places]
-    order = stratified_order([row.source == "correction" for row in kept], training.epochs, job.seed)
+    order = stratified_order([row.source == "correction" for row in kept], training.passes("sft"), job.seed)
     size = training.batch_size
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     plain = plain_rows([encoded[place] for place in order], policies.tokenizer)
