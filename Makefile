@@ -12,6 +12,8 @@ CODE := feedback_store serving trainer bot thumbwise benchmarks scripts tests
 
 # One copy of the bundled model for the server, the tests and the benchmarks of this checkout.
 export THUMBWISE_MODELS_DIR ?= $(CURDIR)/.models
+# Two processes share the tests, a file each, in the order of the files: much of a test is waiting.
+TWO_AT_ONCE ?= -n 2 --dist loadfile --no-loadscope-reorder
 # Nothing is fetched from a model hub at run time: set-up has brought what is needed.
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
@@ -47,11 +49,11 @@ format: $(INSTALLED) ## let ruff lay out the code and sort its imports
 	@$(PY) -m ruff check --select I --fix $(CODE)
 	@$(PY) -m ruff format $(CODE)
 
-test: setup lint ## everything that must hold (ARGS="tests/store -k word" for a part)
+test: setup lint ## everything that must hold (ARGS="tests/store -k word" for a part; TWO_AT_ONCE= for one process)
 	@scripts/postgres.sh
 	@scripts/telegram_test_api.sh $(VENV)
 	@[[ -z "$${WITH_VLLM:-}" ]] || scripts/vllm.sh
-	@THUMBWISE_CHROMIUM="$$(scripts/browser.sh $(VENV))" $(PY) -m pytest $(ARGS)
+	@THUMBWISE_CHROMIUM="$$(scripts/browser.sh $(VENV))" $(PY) -m pytest $(TWO_AT_ONCE) $(ARGS)
 
 vllm: setup ## a real vLLM in .vllm/ for its tests and `make bench-serving` (about 1 GB; CI does this)
 	@scripts/vllm.sh

@@ -1,6 +1,6 @@
 """Feedback: an append-only sequence of acts. What a rater thinks now is the latest act, found when it is read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from feedback_store.errors import NotFound, Refused
 from feedback_store.inserts import insert_feedback
 from feedback_store.records import BOTH_BAD, TIE, Feedback, FeedbackAck, NewFeedback
 from feedback_store.review_schema import feedback_reviews, reply_reviews
+from feedback_store.rows import IN_PARTS, as_dicts
 from feedback_store.schema import comparisons, feedback, now, quarantines, raters, replies
 from feedback_store.writer import remembered
 
@@ -98,8 +99,18 @@ def effective_feedback(
     )
     if policy_version is not None:
         query = query.where(of_version(policy_version))
-    rows = connection.execute(query.order_by(feedback.c.feedback_id)).mappings()
-    return [feedback_of_row(row) for row in rows]
+    found = connection.execute(query.order_by(feedback.c.feedback_id), execution_options=IN_PARTS)
+    return [feedback_of_row(row) for row in as_dicts(found)]
+
+
+def count_effective(connection: Connection, *, policy_version: int | None = None, since: datetime | None = None) -> int:
+    """Return how many acts `effective_feedback` would give with those of quarantined raters, given since then."""
+    query = effective_query(include_quarantined=True)
+    if policy_version is not None:
+        query = query.where(of_version(policy_version))
+    if since is not None:
+        query = query.where(feedback.c.created_at >= since)
+    return connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
 
 
 def effective_query(
@@ -215,7 +226,7 @@ def feedback_values(act: NewFeedback, at: datetime) -> dict[str, Any]:
     }
 
 
-def feedback_of_row(row: RowMapping) -> Feedback:
+def feedback_of_row(row: Mapping[str, Any] | RowMapping) -> Feedback:
     """The record of a stored row."""
     values: dict[str, Any] = dict(row)
     feedback_id = values.pop("feedback_id")

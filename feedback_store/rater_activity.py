@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from feedback_store.records import Rater
+from feedback_store.rows import IN_PARTS
 from feedback_store.schema import feedback, raters
 from feedback_store.statistics import wilson
 
@@ -124,7 +125,7 @@ def acts_of(connection: Connection, rater_id: str, limit: int = 100) -> list[Map
 def _newest(connection: Connection) -> list[Any]:
     columns = (feedback.c.rater_id, feedback.c.kind, feedback.c.reply_id, feedback.c.thumb, feedback.c.created_at)
     query = select(*columns).order_by(feedback.c.feedback_id.desc()).limit(MOST_ACTS)
-    return list(connection.execute(query))[::-1]
+    return list(connection.execute(query, execution_options=IN_PARTS))[::-1]
 
 
 def _burst(moments: Sequence[float]) -> int:

@@ -3,7 +3,7 @@
 A comparison is stored after its replies, in the same write: `add_reply` each, then `add_comparison`, which checks them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from feedback_store.checks import check_channel, check_identifier, check_message
 from feedback_store.errors import Conflict, NotFound, Refused
 from feedback_store.inserts import insert_if_new
 from feedback_store.records import Comparison, Conversation, Reply, Sampling
+from feedback_store.rows import as_dicts
 from feedback_store.schema import comparisons, conversations, now, policy_versions, raters, replies
 from feedback_store.writer import remembered
 
@@ -80,7 +81,7 @@ def replies_by_id(connection: Connection, reply_ids: Sequence[str]) -> dict[str,
     found: dict[str, Reply] = {}
     for start in range(0, len(reply_ids), MOST_AT_ONCE):
         query = select(replies).where(replies.c.reply_id.in_(reply_ids[start : start + MOST_AT_ONCE]))
-        found.update((row["reply_id"], reply_of_row(row)) for row in connection.execute(query).mappings())
+        found.update((row["reply_id"], reply_of_row(row)) for row in as_dicts(connection.execute(query)))
     return found
 
 
@@ -109,7 +110,7 @@ def comparisons_by_id(connection: Connection, comparison_ids: Sequence[str]) -> 
     found: dict[str, Comparison] = {}
     for start in range(0, len(comparison_ids), MOST_AT_ONCE):
         query = select(comparisons).where(comparisons.c.comparison_id.in_(comparison_ids[start : start + MOST_AT_ONCE]))
-        found.update((row["comparison_id"], _comparison(row)) for row in connection.execute(query).mappings())
+        found.update((row["comparison_id"], _comparison(row)) for row in as_dicts(connection.execute(query)))
     return found
 
 
@@ -265,7 +266,7 @@ def _storable(text: str | None) -> str | None:
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
-def reply_of_row(row: RowMapping) -> Reply:
+def reply_of_row(row: Mapping[str, Any] | RowMapping) -> Reply:
     """The record of a stored row."""
     values: dict[str, Any] = dict(row)
     sampling = values.pop("sampling")
@@ -277,5 +278,5 @@ def reply_of_row(row: RowMapping) -> Reply:
     )
 
 
-def _comparison(row: RowMapping) -> Comparison:
+def _comparison(row: Mapping[str, Any] | RowMapping) -> Comparison:
     return Comparison(**(dict(row) | {"reply_ids": tuple(row["reply_ids"])}))

@@ -22,7 +22,8 @@ pytestmark = [pytest.mark.filterwarnings(noise) for noise in PEFT_NOISE]
 
 TEXTS = (*LIKED, *DISLIKED)
 STEPS = 2
-TRAINING = {"batch_size": 4, "epochs": 2.0, "learning_rate": 1e-3, "anchor": 0.1, "plain_text_weight": 0.2}
+TRAINING = {"batch_size": 4, "epochs": 2.0, "learning_rate": 1e-3, "anchor": 0.1, "plain_text_weight": 0.2,
+            "sft_passes": 1.0}  # fmt: skip
 
 
 def kto(policies: Policies, job: Job, folder: Path, emit: Any) -> None:

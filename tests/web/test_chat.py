@@ -109,7 +109,8 @@ def test_a_better_answer_needs_consent_and_is_stored_with_it(chat: Page, site: S
     box = last.get_by_label("Your better answer")
     expect(box).to_have_value("The sky is green, again.")
     box.fill("The sky is blue.")
-    last.get_by_role("button", name="Save").click()
+    with chat.expect_response("**/v1/feedback"):
+        last.get_by_role("button", name="Save").click()
     expect(last.locator(".corrected")).to_contain_text("The sky is blue.")
     [act] = newest(site)
     assert (act.kind, act.correction) == ("correction", "The sky is blue.")
