@@ -39,7 +39,7 @@ from trainer.drawing import Draw
 from trainer.encoding import Encoded
 from trainer.events import Emit
 from trainer.gate_advice import advise, not_proven
-from trainer.gate_memory import GateMemory
+from trainer.gate_memory import GateMemory, numbers, remembered
 from trainer.gate_probes import SaidTo, draw_probes, drawn_checks, probe, probe_checks
 from trainer.gate_replies import (
     Replies,
@@ -187,7 +187,7 @@ class _Gate:
         if settings.profile == "full":
             self.say("replies to harmful and tricky prompts")
             sides = candidate_ref(job, self.sha256), live_ref(job)
-            self.drawn = draw_probes(self.draw, self.policies.encoder, packs, job, *sides)
+            self.drawn = draw_probes(remembered(self.draw, self.memory), self.policies.encoder, packs, job, *sides)
             self.found += drawn_checks(self.drawn, settings, job.seed)
 
     def replies(self, asked: Sequence[PromptRow], judged: Sequence[VoteRow | PairRow]) -> None:
@@ -303,7 +303,7 @@ def _retention(policies: Policies, job: Job, memory: GateMemory) -> list[checks.
         return [float(logprobs.mean()) for logprobs in found]
 
     candidate = means("candidate")
-    (base,) = memory.recall("retention", None, paragraphs, [len(paragraphs)], lambda: [means("base")])
+    (base,) = memory.recall("retention", None, paragraphs, numbers([len(paragraphs)]), lambda: [means("base")])
     return checks.perplexity(candidate, base, job.gate, job.seed)
 
 

@@ -20,7 +20,7 @@ from trainer.branching import branch_logprobs, share_of_first
 from trainer.drawing import Draw
 from trainer.encoding import Encoder
 from trainer.gate_checks import Check, guard
-from trainer.gate_memory import GateMemory
+from trainer.gate_memory import GateMemory, numbers
 from trainer.job import Job
 from trainer.pack_files import Packs, Prompt
 from trainer.packing import Ids
@@ -115,7 +115,7 @@ def probe(
     if memory is None:
         rows: Sequence[Sequence[float]] = compute()
     else:
-        rows = memory.recall("probes", adapter_sha256, [asked.openings, asked.choices], wanted, compute)
+        rows = memory.recall("probes", adapter_sha256, [asked.openings, asked.choices], numbers(wanted), compute)
     shares = dict(zip(names, (tuple(row) for row in rows), strict=True))
     shares["harmful_compliance"] = tuple(1 - share for share in shares["harmful_compliance"])
     return {kind: Probe(kind, shares[kind]) for kind in names}

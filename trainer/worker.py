@@ -221,7 +221,7 @@ def _run(folder: Path, job: Job, emit: Emit) -> None:
             train=_judgements(read_rows(folder, TRAIN_FILE)),
             held_out=_judgements(read_rows(folder, HELD_OUT_FILE)),
             prompts=read_prompts(folder),
-            draw=engine_draw(job, _each(partial(stop_when_cancelled, folder), _sign_of_life(emit, "gating"))),
+            draw=engine_draw(job, _each(partial(stop_when_cancelled, folder), _sign_of_life(emit, "gating")), keep=2),
             emit=emit,
             metrics=sealed["metrics"],
         )
