@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from feedback_store.records import FinishReason, Sampling
 from serving.engine import PolicyRef, ReplyRequest
@@ -29,24 +29,38 @@ class Draw(Protocol):
     ) -> list[Drawn]: ...
 
 
-def engine_draw(job: Job, on_step: Callable[[], None] = lambda: None) -> Draw:
+def engine_draw(job: Job, on_step: Callable[[], None] = lambda: None, *, keep: int = 0) -> Draw:
     """Return a Draw over merged weights in the serving dtype. `on_step` is called between steps and may raise to stop.
+    `keep`: how many policies' weights stay built for the next call, the latest ones. The base model is opened with the
+    first call: most methods draw nothing.
 
     Each reply has a random stream of its own, numbered from the sampling's seed.
     """
     from serving.engine.drawing import draw_replies
     from serving.engine.weights import BaseWeights
 
-    base = BaseWeights(Path(job.base_model_dir), PolicySettings(device=job.device, system_prompt=job.system_prompt))
+    opened: list[BaseWeights] = []
+    kept: dict[PolicyRef, Any] = {}
+
+    def built(base: BaseWeights, policy: PolicyRef) -> Any:
+        weights = kept.pop(policy, None) or base.build(policy)
+        kept[policy] = weights
+        for oldest in list(kept)[: max(0, len(kept) - keep)]:
+            del kept[oldest]
+        return weights
 
     def draw(policy: PolicyRef, prompts: Sequence[tuple[int, ...]], n: int, sampling: Sampling) -> list[Drawn]:
+        if not opened:
+            settings = PolicySettings(device=job.device, system_prompt=job.system_prompt)
+            opened.append(BaseWeights(Path(job.base_model_dir), settings))
+        base = opened[0]
         first = sampling.seed or 0
         requests = [
             ReplyRequest(prompt, replace(sampling, seed=first + place * n + turn))
             for place, prompt in enumerate(prompts)
             for turn in range(n)
         ]
-        drawn = draw_replies(base, policy, requests, progress=lambda ended: on_step())
+        drawn = draw_replies(base, policy, requests, progress=lambda ended: on_step(), built=built(base, policy))
         return [Drawn(text, end.token_ids, end.logprob_nats, end.finish_reason) for text, end in drawn]
 
     return draw

@@ -39,6 +39,7 @@ from trainer.drawing import Draw
 from trainer.encoding import Encoded
 from trainer.events import Emit
 from trainer.gate_advice import advise, not_proven
+from trainer.gate_memory import GateMemory, numbers, remembered
 from trainer.gate_probes import SaidTo, draw_probes, drawn_checks, probe, probe_checks
 from trainer.gate_replies import (
     Replies,
@@ -52,7 +53,7 @@ from trainer.gate_replies import (
 )
 from trainer.job import Job, PairRow, PromptRow, ReplyText, VoteRow
 from trainer.pack_files import Packs, read_packs
-from trainer.policies import Policies
+from trainer.policies import Policies, PolicyName
 from trainer.reference import reference_logprobs
 from trainer.scoring import summed_logprobs, text_logprobs, token_logprobs
 from trainer.win_rate import ApiJudge, Judge, judge_pairs, win_rate_check
@@ -85,7 +86,7 @@ def run_gate(
     def say(doing: str) -> None:
         emit("state", state="gating", detail={"doing": doing})
 
-    gate = _Gate(policies, job, candidate_sha256, draw, say)
+    gate = _Gate(policies, job, candidate_sha256, draw, say, GateMemory.of(policies, job))
     votes = [row for row in held_out if isinstance(row, VoteRow)]
     pairs = [row for row in held_out if isinstance(row, PairRow)]
     packs = read_packs(Path(job.packs_dir) if job.packs_dir else None)
@@ -95,7 +96,7 @@ def run_gate(
     gate.say("held-out preference")
     gate.held_out(votes, pairs)
     gate.say("plain English")
-    gate.found += _retention(policies, job)
+    gate.found += _retention(policies, job, gate.memory)
     gate.probe(packs)
     asked = _asked(prompts, packs, job)
     gate.replies(asked, [*train, *votes])
@@ -146,6 +147,7 @@ class _Gate:
     sha256: str
     draw: Draw
     say: Callable[[str], None]
+    memory: GateMemory
     found: list[checks.Check] = field(default_factory=list)
     candidate: Replies = field(default_factory=lambda: Replies([], []))
     live: Replies = field(default_factory=lambda: Replies([], []))
@@ -179,13 +181,13 @@ class _Gate:
         if settings.probe_prompts == 0:
             return
         self.say("refusals, false claims and multiple choice")
-        candidate = probe(self.policies, "candidate", packs)
-        live = probe(self.policies, "live", packs)
+        candidate = probe(self.policies, "candidate", packs, self.memory, self.sha256)
+        live = probe(self.policies, "live", packs, self.memory, job.live_adapter_sha256)
         self.found += probe_checks(candidate, live, settings, job.seed)
         if settings.profile == "full":
             self.say("replies to harmful and tricky prompts")
             sides = candidate_ref(job, self.sha256), live_ref(job)
-            self.drawn = draw_probes(self.draw, self.policies.encoder, packs, job, *sides)
+            self.drawn = draw_probes(remembered(self.draw, self.memory), self.policies.encoder, packs, job, *sides)
             self.found += drawn_checks(self.drawn, settings, job.seed)
 
     def replies(self, asked: Sequence[PromptRow], judged: Sequence[VoteRow | PairRow]) -> None:
@@ -292,18 +294,17 @@ def _margins(policies: Policies, rows: Sequence[tuple[tuple[dict[str, str], ...]
     return [mine - theirs for mine, theirs in zip(candidate, live, strict=True)]
 
 
-def _retention(policies: Policies, job: Job) -> list[checks.Check]:
+def _retention(policies: Policies, job: Job, memory: GateMemory) -> list[checks.Check]:
     paragraphs = resources.files("trainer").joinpath("retention.txt").read_text(encoding="utf-8").strip().split("\n\n")
-    with policies.use("candidate") as model:
-        candidate = text_logprobs(model, policies.tokenizer, paragraphs)
-    with policies.use("base") as model:
-        base = text_logprobs(model, policies.tokenizer, paragraphs)
-    return checks.perplexity(
-        [float(logprobs.mean()) for logprobs in candidate],
-        [float(logprobs.mean()) for logprobs in base],
-        job.gate,
-        job.seed,
-    )
+
+    def means(name: PolicyName) -> list[float]:
+        with policies.use(name) as model:
+            found = text_logprobs(model, policies.tokenizer, paragraphs)
+        return [float(logprobs.mean()) for logprobs in found]
+
+    candidate = means("candidate")
+    (base,) = memory.recall("retention", None, paragraphs, numbers([len(paragraphs)]), lambda: [means("base")])
+    return checks.perplexity(candidate, base, job.gate, job.seed)
 
 
 def _distances(policies: Policies, ids: Sequence[tuple[int, ...]], candidate: Replies, job: Job) -> list[checks.Check]:

@@ -93,6 +93,19 @@ def of_states(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor)
     return found
 
 
+@torch.no_grad()
+def of_several(hidden: torch.Tensor, weight: torch.Tensor, places: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """As `of_states`, of any number of targets to each hidden state: the state of target number i is `places[i]`."""
+    found = torch.empty(len(targets))
+    for start in range(0, len(hidden), _CHUNK):
+        here = torch.nonzero((places >= start) & (places < start + _CHUNK))[:, 0]
+        logits = (hidden[start : start + _CHUNK].to(weight.dtype) @ weight.T).float()
+        totals = logits.logsumexp(-1)
+        own = places[here] - start
+        found[here] = logits[own, targets[here]] - totals[own]
+    return found
+
+
 def divergence(policy: torch.Tensor, base: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Return Σ_t KL(p_base ‖ p_policy) in nats over hidden states [T, width] of both; the gradient is the policy's."""
     found: torch.Tensor = _Divergence.apply(policy, base, weight)  # type: ignore[no-untyped-call]

@@ -25,11 +25,13 @@ _LEAST_SHARED = 4
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Tokens [start, end) of the row, and the places of all tokens that the last of them attends to, with itself."""
+    """Tokens [start, end) of the row, the places of all tokens that any of them attends to, with themselves, and which
+    of these places each does not: `hidden` [its tokens, places]."""
 
     start: int
     end: int
     path: torch.Tensor
+    hidden: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,15 @@ def pack(sequences: Sequence[Ids]) -> Packed:
         path += range(start, len(ids))
         paths.append(path)
         if len(ids) > start:
-            segments.append(Segment(start, len(ids), torch.tensor(path)))
+            segments.append(Segment(start, len(ids), torch.tensor(path), later_places(len(ids) - start, len(path))))
     return Packed(
         torch.tensor([ids]), torch.tensor([positions]), tuple(segments), tuple(torch.tensor(path) for path in paths)
     )
+
+
+def later_places(own: int, path: int) -> torch.Tensor:
+    """Which of `path` places come after each of the last `own` of them."""
+    return torch.ones(own, path, dtype=torch.bool).triu(path - own + 1)
 
 
 def _shared(one: Ids, other: Ids, at_least: int) -> int:
@@ -124,8 +131,7 @@ class _TreeAttention(torch.autograd.Function):
             own, before = part.end - part.start, len(part.path)
             rows = query[:, part.start : part.end].reshape(key_heads, -1, width)
             scores = (rows @ key[:, part.path].mT).to(exact).mul_(scale).view(heads, own, before)
-            later = torch.ones(own, before, dtype=torch.bool, device=query.device).triu(before - own + 1)
-            share = scores.masked_fill_(later, float("-inf")).softmax(-1).to(query.dtype)
+            share = scores.masked_fill_(part.hidden, float("-inf")).softmax(-1).to(query.dtype)
             shares.append(share)
             found = share.view(key_heads, -1, before) @ value[:, part.path]
             out[part.start : part.end] = found.view(heads, own, width).transpose(0, 1)

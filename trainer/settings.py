@@ -187,6 +187,10 @@ class TrainingSettings(BaseModel):
     activation_cache_mib: int = Field(default=512, ge=0)
     """Memory for what the layers below every adapter compute, kept for each row from one pass over it to the next (a
     row of a hundred tokens of the bundled model takes 0.1). What does not fit is computed each time."""
+    activation_mib: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Memory for what a step's rows compute on their way to a gradient (half a MiB a token of the bundled model). What
+    does not fit is computed in parts whose gradients add up to the step's; a part has one row at least. auto: a quarter
+    of what is free, on a processor at most 512."""
     threads: int = Field(default=0, ge=0)
     """Torch threads of the training process, or of all of them on one host. 0: cores − 1, at least 1."""
     niceness: int = Field(default=15, ge=0, le=19)

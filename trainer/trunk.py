@@ -42,6 +42,8 @@ class Trunk:
         self._model = weakref.ref(model)
         self._decoder = model.get_base_model().base_model
         self._kept: dict[Ids, torch.Tensor] = {}
+        self._rows: dict[tuple[Ids, Ids], torch.Tensor] = {}
+        """The same of whole rows, by their ids and positions."""
         self._kept_bytes = 0
         self._full = False
         """Since one did not fit nothing more is kept: two passes over the same rows then compute the very same."""
@@ -60,6 +62,22 @@ class Trunk:
             entering[0, path] = own
         hidden = self._run(entering, packed, self._split, len(self._decoder.layers))
         places = torch.cat([path[want] for path, want in zip(packed.paths, wanted, strict=True)])
+        found: torch.Tensor = self._decoder.norm(hidden[0, places])
+        return found
+
+    @torch.no_grad()
+    def row_states(self, packed: Packed, places: torch.Tensor) -> torch.Tensor:
+        """Return the last layer's normalised hidden states at `places` of a row that was packed already, under the
+        adapter that is active, without a gradient [places, width]."""
+        self._look_at_adapters()
+        row = (tuple(packed.ids[0].tolist()), tuple(packed.positions[0].tolist()))
+        entering = self._rows.get(row)
+        if entering is None:
+            entering = self._run(self._decoder.embed_tokens(packed.ids), packed, 0, self._split)
+            if self._kept_bytes + entering.nbytes <= self.keep_at_most:
+                self._rows[row] = entering
+                self._kept_bytes += entering.nbytes
+        hidden = self._run(entering, packed, self._split, len(self._decoder.layers))
         found: torch.Tensor = self._decoder.norm(hidden[0, places])
         return found
 
@@ -99,7 +117,7 @@ class Trunk:
         self._adapters = adapters
         before, self._split = self._split, first_adapted_layer(self._decoder.layers)
         if self._split != before:
-            self._kept, self._kept_bytes, self._full = {}, 0, False
+            self._kept, self._rows, self._kept_bytes, self._full = {}, {}, 0, False
 
     def _run(self, hidden: torch.Tensor, packed: Packed, first: int, last: int) -> torch.Tensor:
         """Layers [first, last) over a packed row."""

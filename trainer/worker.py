@@ -187,6 +187,7 @@ def train(folder: Path, job: Job, emit: Emit) -> "Policies | None":
 
 
 def _run(folder: Path, job: Job, emit: Emit) -> None:
+    from serving.engine.allocator import give_back_freed_memory
     from trainer.drawing import engine_draw
     from trainer.gate import run_gate
     from trainer.methods.steps import stop_when_cancelled
@@ -209,6 +210,7 @@ def _run(folder: Path, job: Job, emit: Emit) -> None:
     if policies is None and not gate_file.exists():
         policies = Policies.open(job, candidate_sha256=sealed["adapter_sha256"])
     emit("sealed", adapter_sha256=sealed["adapter_sha256"], metrics=sealed["metrics"])
+    give_back_freed_memory()
     reach("gate")
     stop_when_cancelled(folder)
     if gate_file.exists() or policies is None:
@@ -221,7 +223,7 @@ def _run(folder: Path, job: Job, emit: Emit) -> None:
             train=_judgements(read_rows(folder, TRAIN_FILE)),
             held_out=_judgements(read_rows(folder, HELD_OUT_FILE)),
             prompts=read_prompts(folder),
-            draw=engine_draw(job, _each(partial(stop_when_cancelled, folder), _sign_of_life(emit, "gating"))),
+            draw=engine_draw(job, _each(partial(stop_when_cancelled, folder), _sign_of_life(emit, "gating")), keep=2),
             emit=emit,
             metrics=sealed["metrics"],
         )

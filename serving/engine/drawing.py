@@ -2,6 +2,7 @@
 server's, without the server."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from serving.engine import PolicyRef, ReplyDelta, ReplyEnd, ReplyRequest
 from serving.engine.batch import GenerationBatch, Sink, new_row
@@ -15,8 +16,10 @@ def draw_replies(
     *,
     rows: int = 32,
     progress: Callable[[int], None] = lambda ended: None,
+    built: Any = None,
 ) -> list[tuple[str, ReplyEnd]]:
-    """Return (text, end) of every request, in order. `progress` is told how many replies have ended."""
+    """Return (text, end) of every request, in order. `progress` is told how many replies have ended. `built`: what
+    `base.build(policy)` returned, where somebody has it."""
     ends: dict[int, ReplyEnd] = {}
     texts: list[list[str]] = [[] for _ in requests]
 
@@ -31,7 +34,7 @@ def draw_replies(
 
     waiting = [new_row(request, sink_of(place), base.tokenizer.decode) for place, request in enumerate(requests)]
     batch = GenerationBatch(
-        base.build(policy),
+        base.build(policy) if built is None else built,
         policy,
         end_ids=base.end_ids,
         rows=rows,

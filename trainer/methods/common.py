@@ -16,6 +16,7 @@ from trainer import checkpoints, group, head
 from trainer.encoding import Encoded
 from trainer.events import Emit
 from trainer.job import CHECKPOINTS_DIR, Job
+from trainer.methods.activations import at_once
 from trainer.methods.parts import PartsOf, Shown, told_to_stop, weighed_mean
 from trainer.methods.plain_text import plain_text_divergence
 from trainer.policies import Policies
@@ -312,7 +313,7 @@ def run(
     trainer = make_trainer(Dataset.from_dict(rest))
     trainer.anchor, trainer.plain_weight, trainer.plain_rows = training.anchor, training.plain_text_weight, plain
     trainer.all_steps, trainer._plain_turn = steps, done
-    trainer.data_collator = PartsOf(trainer.data_collator, training.rows_at_once)
+    trainer.data_collator = PartsOf(trainer.data_collator, at_once(policies, job))
     trainer.args._n_gpu = min(1, trainer.args.n_gpu)  # transformers would split a step's rows over all GPUs of a host
     trainer.remove_callback(PrinterCallback)
     resume.watch = watch

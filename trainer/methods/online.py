@@ -32,6 +32,7 @@ from trainer.encoding import Encoded
 from trainer.events import Emit
 from trainer.job import CHECKPOINTS_DIR, Job, PairRow, PromptRow
 from trainer.method_settings import OnlineSettings
+from trainer.methods.activations import at_once
 from trainer.methods.common import NothingToTrainOn, plain_rows
 from trainer.methods.forward import batch_of, logprobs
 from trainer.methods.parts import Shown, add_gradients
@@ -132,7 +133,15 @@ def train_online(
     while loop.iteration < job.online.iterations and not loop.stopped_by:
         stop_when_cancelled(folder)
         rollout = draw_rollout(
-            policies, reward, ids, job, folder, draw, loop.iteration, with_states=objective.needs_states
+            policies,
+            reward,
+            ids,
+            job,
+            folder,
+            draw,
+            loop.iteration,
+            bound=loop.at_once,
+            with_states=objective.needs_states,
         )
         values = loop.look(rollout)
         if not loop.stopped_by:
@@ -164,6 +173,7 @@ class _Loop:
             total_steps=None,
             max_norm=job.training.max_gradient_norm,
         )
+        self.at_once = at_once(policies, job)
         self.iteration = 0
         self.kl_weight = settings.kl_weight
         self.stopped_by = ""
@@ -218,7 +228,7 @@ class _Loop:
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
         """Learn from the replies: `passes` over them in minibatches, fewer when the policy has moved far enough."""
-        settings, training = self._job.online, self._job.training
+        settings = self._job.online
         rewards = final_rewards(rollout, self._first["reward"], self._first["scale"], settings)
         found = self._objective.prepare(rollout, rewards, self.kl_weight)
         plain = plain_rows(rollout.sequences, self._policies.tokenizer)
@@ -232,7 +242,8 @@ class _Loop:
                 partial(self._loss_of, rollout, places),
                 self._parameters.values(),
                 weight_of=self._objective.weight,
-                at_once=training.rows_at_once,
+                at_once=self.at_once,
+                tokens_of=rollout.tokens_of,
                 held=partial(self._held, plain, step) if step % group.count() == group.rank() else None,
             )
             if shown["moved_nats"] > settings.max_step_kl_nats:

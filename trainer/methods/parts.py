@@ -9,6 +9,7 @@ and KTO over liked and disliked replies with weights of their own.)
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,11 +22,31 @@ T = TypeVar("T")
 Shown = dict[str, float]
 
 
-def in_parts(rows: Sequence[T], at_once: int) -> list[Sequence[T]]:
-    """Return this process's share of a batch, cut into at most `at_once` rows; 0: all of them at once."""
-    own = group.own(rows)
-    size = at_once or max(1, len(own))
-    return [own[start : start + size] for start in range(0, len(own), size)]
+@dataclass(frozen=True, slots=True)
+class AtOnce:
+    """The most that a process computes at once: rows, and tokens of them. 0: no bound. A part has one row at least."""
+
+    rows: int = 0
+    tokens: int = 0
+
+
+NO_BOUND = AtOnce()
+
+
+def in_parts(
+    rows: Sequence[T], at_once: AtOnce, tokens_of: Callable[[Sequence[T]], int] = lambda rows: 0
+) -> list[list[T]]:
+    """Return this process's share of a batch, in its order, cut into parts within `at_once`. `tokens_of`: how many
+    tokens are computed for some rows together."""
+    parts: list[list[T]] = []
+    for row in group.own(rows):
+        last = parts[-1] if parts else []
+        full = 0 < at_once.rows <= len(last) or 0 < at_once.tokens < tokens_of([*last, row])
+        if last and not full:
+            last.append(row)
+        else:
+            parts.append([row])
+    return parts
 
 
 def weighed_mean(entries: Iterable[tuple[Shown, Shown]]) -> Shown:
@@ -45,13 +66,15 @@ def add_gradients(
     parameters: Iterable[torch.nn.Parameter],
     *,
     weight_of: Callable[[Sequence[int]], float] = len,
-    at_once: int = 0,
+    at_once: AtOnce = NO_BOUND,
+    tokens_of: Callable[[Sequence[int]], int] = lambda rows: 0,
     held: Callable[[], torch.Tensor] | None = None,
 ) -> tuple[float, Shown]:
     """Leave the gradient of a batch's loss in `parameters`; return that loss and what is shown of it.
 
-    `weight_of`: what a part's loss is a mean over. `held`: a term that belongs to the step and not to its rows,
-    computed by one process; before all others, since it switches adapters off and on. Raises PeerLost.
+    `weight_of`: what a part's loss is a mean over. `at_once`, `tokens_of`: see `in_parts`. `held`: a term that belongs
+    to the step and not to its rows, computed by one process; before all others, since it switches adapters off and on.
+    Raises PeerLost.
     """
     whole = weight_of(batch)
     total = 0.0
@@ -60,9 +83,9 @@ def add_gradients(
         term = held()
         term.backward()  # type: ignore[no-untyped-call]
         total += float(term.detach())
-    for part in in_parts(batch, at_once):
+    for part in in_parts(batch, at_once, tokens_of):
         share = weight_of(part) / whole
-        loss, values = loss_of(list(part))
+        loss, values = loss_of(part)
         (loss * share).backward()  # type: ignore[no-untyped-call]
         total += share * float(loss.detach())
         shown.append((values, dict.fromkeys(values, share)))
@@ -80,18 +103,24 @@ class PartsOf:
     """A trl data collator that yields {"parts": [...]}: this process's share of a batch, part by part, each with its
     `share` of the batch's rows and `token_share` of its chosen tokens."""
 
-    def __init__(self, collate: Callable[[list[Any]], dict[str, Any]], at_once: int) -> None:
+    def __init__(self, collate: Callable[[list[Any]], dict[str, Any]], at_once: AtOnce) -> None:
         self._collate, self._at_once = collate, at_once
 
     def __call__(self, rows: list[Any]) -> dict[str, Any]:
         """Collate the batch `rows`."""
         return {
             "parts": [
-                self._collate(list(part))
+                self._collate(part)
                 | {"share": len(part) / len(rows), "token_share": _chosen_tokens(part) / max(1, _chosen_tokens(rows))}
-                for part in in_parts(rows, self._at_once)
+                for part in in_parts(rows, self._at_once, _tokens)
             ]
         }
+
+
+def _tokens(rows: Sequence[Any]) -> int:
+    """How many tokens the completions of these rows and their prompts have."""
+    names = ("prompt_ids", "completion_ids", "chosen_ids", "rejected_ids")
+    return sum(len(row.get(name, ())) for row in rows for name in names)
 
 
 def _chosen_tokens(rows: Sequence[Any]) -> int:

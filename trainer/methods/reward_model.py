@@ -37,6 +37,7 @@ from feedback_store.records import Message
 from trainer.encoding import Encoded
 from trainer.events import Emit
 from trainer.job import CHECKPOINTS_DIR, Job, PairRow, ReplyText
+from trainer.methods.activations import at_once, distinct_tokens
 from trainer.methods.common import fitting
 from trainer.methods.forward import batch_of, last_states
 from trainer.methods.steps import Optimiser, bucketed_batches, load_weights, train_batches
@@ -196,6 +197,7 @@ def train_reward_model(
     prompts = [row[0].prompt_ids for row in encoded]
     batches = bucketed_batches(lengths, prompts, settings.epochs, settings.batch_size, job.seed)
     loss_of_ranking = plackett_luce_loss if settings.rankings == "plackett_luce" else all_pairs_loss
+    most = at_once(policies, job)
     with model.active() as active:
         head = {f"head.{name}": parameter for name, parameter in model.head.named_parameters()}
         optimiser = Optimiser(
@@ -229,7 +231,8 @@ def train_reward_model(
             every=job.training.checkpoint_every,
             emit=emit,
             prefix="reward/",
-            at_once=job.training.rows_at_once,
+            at_once=most,
+            tokens_of=lambda batch: distinct_tokens(sequence for place in batch for sequence in encoded[place]),
         )
     return model, {"reward/rows": len(rankings), "reward/steps": len(batches), **last}
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from serving.engine.allocator import give_back_freed_memory
 from trainer import group
 from trainer.drawing import Draw
 from trainer.events import Emit
@@ -112,6 +113,7 @@ def make_reward_model(
             made = {"sha256": model.seal(job, report), "metrics": metrics, "report": report}
             write_whole(note, json.dumps(made))
         made = group.lead_says(made if group.is_lead() else {})
+    give_back_freed_memory()  # what the policy's training needs has other shapes, and would come on top
     emit("reward_model", sha256=made["sha256"], report=made["report"])
     return model, made
 

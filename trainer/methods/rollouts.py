@@ -28,8 +28,9 @@ from trainer import group
 from trainer.drawing import Draw, Drawn
 from trainer.encoding import Encoded
 from trainer.job import Job
+from trainer.methods.activations import distinct_tokens
 from trainer.methods.forward import batch_of, logprobs, logprobs_and_states, shortest_first
-from trainer.methods.parts import in_parts
+from trainer.methods.parts import NO_BOUND, AtOnce, in_parts
 from trainer.methods.reward_model import RewardModel
 from trainer.policies import Policies
 
@@ -63,6 +64,10 @@ class Rollout:
         negative."""
         total = sum(float(k3(old, ref).sum()) for old, ref in zip(self.old, self.reference, strict=True))
         return total / len(self.old)
+
+    def tokens_of(self, places: Sequence[int]) -> int:
+        """How many tokens are computed for some of the replies."""
+        return distinct_tokens(self.sequences[place] for place in places)
 
     @property
     def words(self) -> list[int]:
@@ -131,9 +136,11 @@ def draw_rollout(
     draw: Draw,
     iteration: int,
     *,
+    bound: AtOnce = NO_BOUND,
     with_states: bool,
 ) -> Rollout:
-    """Draw iteration number `iteration`: replies of the candidate to some of `prompts` (token ids), scored."""
+    """Draw iteration number `iteration`: replies of the candidate to some of `prompts` (token ids), scored in the parts
+    in which they will be learnt from (`bound`)."""
     settings = job.online
     asked = prompts_of(iteration, settings.prompts, len(prompts), job.seed)
     seed = (job.seed * 1_000_003 + iteration) * settings.prompts * settings.replies
@@ -144,7 +151,9 @@ def draw_rollout(
         own = draw(policy, [prompts[asked[turn]] for turn in mine], settings.replies, own_sampling) if mine else []
     drawn = [reply for part in group.gathered(own) for reply in part]
     owners = [turn for turn in range(len(asked)) for _ in range(settings.replies)]
-    return score_rollout(policies, reward, [prompts[asked[turn]] for turn in owners], owners, drawn, job, with_states)
+    return score_rollout(
+        policies, reward, [prompts[asked[turn]] for turn in owners], owners, drawn, job, bound, with_states
+    )
 
 
 def score_rollout(
@@ -154,6 +163,7 @@ def score_rollout(
     groups: Sequence[int],
     drawn: Sequence[Drawn],
     job: Job,
+    bound: AtOnce,
     with_states: bool,
 ) -> Rollout:
     """Give drawn replies their rewards and their log-probabilities under candidate and reference."""
@@ -174,7 +184,7 @@ def score_rollout(
         [torch.empty(0)] * len(kept) if with_states else [],
     )
     policies.model.eval()
-    for scored in group.gathered(_score(policies, found, job.training.rows_at_once, with_states)):
+    for scored in group.gathered(_score(policies, found, bound, with_states)):
         for place, (old, reference, states) in scored.items():
             found.old[place], found.reference[place] = old, reference
             if with_states:
@@ -188,10 +198,11 @@ Scored = dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 """Place of a reply → log π of its tokens, log π_ref, and the reference's hidden states (empty where not wanted)."""
 
 
-def _score(policies: Policies, rollout: Rollout, at_once: int, with_states: bool) -> Scored:
+def _score(policies: Policies, rollout: Rollout, bound: AtOnce, with_states: bool) -> Scored:
     """Score this process's share of each minibatch, in the very parts in which it will be learnt from."""
     found: Scored = {}
-    for places in (part for minibatch in rollout.batches for part in in_parts(minibatch, at_once)):
+    parts = (part for minibatch in rollout.batches for part in in_parts(minibatch, bound, rollout.tokens_of))
+    for places in parts:
         batch = batch_of([rollout.sequences[place] for place in places], policies.model.device)
         scored_BT = batch.scored[:, 1:]
         with torch.no_grad():

@@ -19,6 +19,7 @@ import torch
 from trainer.encoding import Encoded
 from trainer.events import Emit
 from trainer.job import CHECKPOINTS_DIR, ExampleRow, Job
+from trainer.methods.activations import at_once, distinct_tokens
 from trainer.methods.common import fitting, plain_rows, stratified_order
 from trainer.methods.forward import batch_of, logprobs
 from trainer.methods.plain_text import plain_text_divergence
@@ -61,7 +62,8 @@ def train_sft(policies: Policies, rows: list[ExampleRow], job: Job, folder: Path
         every=training.checkpoint_every,
         emit=emit,
         weight_of=lambda batch: sum(len(encoded[place].completion_ids) for place in batch),
-        at_once=training.rows_at_once,
+        at_once=at_once(policies, job),
+        tokens_of=lambda batch: distinct_tokens(encoded[place] for place in batch),
         held=held if training.plain_text_weight and plain else None,
     )
     return {

@@ -17,7 +17,7 @@ import torch
 from trainer import checkpoints, group
 from trainer.events import Emit
 from trainer.methods.common import Cancelled, Diverged
-from trainer.methods.parts import add_gradients, told_to_stop
+from trainer.methods.parts import NO_BOUND, AtOnce, add_gradients, told_to_stop
 
 Loss = Callable[[list[int]], tuple[torch.Tensor, dict[str, float]]]
 """Rows' places → the loss of that batch and what else is shown of it."""
@@ -179,12 +179,13 @@ def train_batches(
     emit: Emit,
     prefix: str = "",
     weight_of: Callable[[Sequence[int]], float] = len,
-    at_once: int = 0,
+    at_once: AtOnce = NO_BOUND,
+    tokens_of: Callable[[Sequence[int]], int] = lambda rows: 0,
     held: Callable[[int], torch.Tensor] | None = None,
 ) -> dict[str, float]:
     """Take one step a batch, from the last checkpoint in `kept_in` on; return the last metrics, `prefix` before their
-    names. A checkpoint is written each `every` steps and at the end. `weight_of`, `at_once`: see parts.py; `held`: a
-    term of each step, by the step's number. Raises Cancelled, Diverged, PeerLost."""
+    names. A checkpoint is written each `every` steps and at the end. `weight_of`, `at_once`, `tokens_of`: see parts.py;
+    `held`: a term of each step, by the step's number. Raises Cancelled, Diverged, PeerLost."""
     state = checkpoints.latest(kept_in)
     values: dict[str, float] = {}
     if state is not None:
@@ -201,6 +202,7 @@ def train_batches(
             optimiser.parameters.values(),
             weight_of=weight_of,
             at_once=at_once,
+            tokens_of=tokens_of,
             held=partial(held, step) if held and step % group.count() == group.rank() else None,
         )
         require_finite(loss, step + 1)
