@@ -42,8 +42,8 @@ from trainer.failpoints import POINTS, VARIABLE
 FIRST = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 IN_TRAINING_PROCESS = ("train", "save", "gate")
 TRAINING_STEPS = 5
-PATIENCE_S = 120.0
-END_S = 300
+PATIENCE_S = 600.0
+END_S = 900
 AGAIN_S = 3.0
 
 
