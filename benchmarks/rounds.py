@@ -49,14 +49,14 @@ AGAIN_S = 3.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--due", type=int, default=50)
-    parser.add_argument("--times", type=int, default=20, help="kills at each step")
+    parser.add_argument("--due", type=int, default=50, help="due times; 0: none")
+    parser.add_argument("--times", type=int, default=20, help="kills at each step; 0: none")
     parser.add_argument("--points", default=",".join(POINTS), help="steps to die at, or nothing")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path)
     arguments = parser.parse_args()
     seed, times = arguments.seed, arguments.times
-    points = [point for point in arguments.points.split(",") if point]
+    points = [point for point in arguments.points.split(",") if point and times]
     with tempfile.TemporaryDirectory(prefix="bench-rounds-") as name:
         folder, keep = Path(name), arguments.keep or Path(name) / "kept"
         keep.mkdir(parents=True, exist_ok=True)
