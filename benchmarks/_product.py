@@ -7,12 +7,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+
+from thumbwise.demo.child import as_toml
 
 _END_LIMIT_S = 60
 
@@ -27,10 +29,15 @@ class Product:
 
 
 @contextmanager
-def running_product(models: Path, *options: str) -> Iterator[Product]:
-    """Start it, wait until it is ready, end it with the block. `models`: the folder that holds the bundled model."""
+def running_product(
+    models: Path, *options: str, settings: Mapping[str, str | int | float | bool] | None = None
+) -> Iterator[Product]:
+    """Start it, wait until it is ready, end it with the block. `models`: the folder that holds the bundled model;
+    `settings`: what its thumbwise.toml says ("section.key" to value)."""
     with tempfile.TemporaryDirectory(prefix="thumbwise-bench-") as folder:
         data, began_at = Path(folder) / "data", time.perf_counter()
+        data.mkdir()
+        (data / "thumbwise.toml").write_text(as_toml(settings or {}), encoding="utf-8")
         server = subprocess.Popen(
             [sys.executable, "-m", "thumbwise", "up", "--port", "0", "--data", str(data), *options],
             env=os.environ | {"THUMBWISE_MODELS_DIR": str(models)},

@@ -1,10 +1,13 @@
 """Rounds that survive: one round for each due time, and none stuck or half-published after kill -9 at every step.
 
 Due times: two trainers (clock and rounds each) over one PostgreSQL. A minute is due after another while the driver
-kills trainers, stops them for longer than their lease and lets them go on, and sets the clock back and forth.
+kills trainers, stops them for longer than their lease and lets them go on, and sets the clock back (to a time that is
+over) and forth (to a due time still to come, whose round is then asked for early and must not be asked for again).
 
 Kills: a round on SQLite dies at each named step (trainer/failpoints.py); the next trainer must end it. The steps of the
 training process train a tiny random model for real and die with and without their supervisor.
+
+Ends with 1 when a promise is broken. `--keep DIR` keeps what each case found, so that an interrupted run goes on.
 """
 
 import argparse
@@ -17,7 +20,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from benchmarks._postgres import running_postgres
@@ -36,27 +42,36 @@ from trainer.failpoints import POINTS, VARIABLE
 FIRST = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 IN_TRAINING_PROCESS = ("train", "save", "gate")
 TRAINING_STEPS = 5
-PATIENCE_S = 120.0
-END_S = 300
+PATIENCE_S = 600.0
+END_S = 900
+AGAIN_S = 3.0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--due", type=int, default=50)
-    parser.add_argument("--times", type=int, default=20, help="kills at each step")
+    parser.add_argument("--due", type=int, default=50, help="due times; 0: none")
+    parser.add_argument("--times", type=int, default=20, help="kills at each step; 0: none")
     parser.add_argument("--points", default=",".join(POINTS), help="steps to die at, or nothing")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path)
     arguments = parser.parse_args()
-    dice = random.Random(arguments.seed)
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="bench-rounds-") as folder:
-        if arguments.due:
-            rows += due_times(Path(folder) / "due", arguments.due, dice)
-        model = Path(folder) / "model"
+    seed, times = arguments.seed, arguments.times
+    points = [point for point in arguments.points.split(",") if point and times]
+    with tempfile.TemporaryDirectory(prefix="bench-rounds-") as name:
+        folder, keep = Path(name), arguments.keep or Path(name) / "kept"
+        keep.mkdir(parents=True, exist_ok=True)
+        model = folder / "model"
         model.mkdir()
         build_tiny_model(model)
-        for point in filter(None, arguments.points.split(",")):
-            rows.append(kills(Path(folder), model, point, arguments.times, dice))
+        rows: list[Row] = []
+        broken: list[str] = []
+        cases = {f"due {arguments.due}": (arguments.due, partial(due_times, folder / "due", arguments.due))}
+        cases = cases if arguments.due else {}
+        cases |= {f"{point} {times}": (times, partial(kills, folder, model, point, times)) for point in points}
+        for case, (wanted, make) in cases.items():
+            found = kept(keep / f"{case} seed {seed}.json", partial(make, random.Random(f"{seed} {case}")))
+            rows += found
+            broken += [row.case for row in found if row.ours != wanted]
     report(
         "rounds",
         rows,
@@ -64,8 +79,17 @@ def main() -> None:
         "time at random; made-up training. Kills: a round on SQLite that dies by SIGKILL at the step and is taken up "
         "by the next trainer; counted is how many came to an end with the store, the pointer and the sealed adapters "
         "whole. No peer: they keep no such promise.",
-        seed=arguments.seed,
+        seed=seed,
     )
+    if broken:
+        raise SystemExit("broken: " + "; ".join(broken))
+
+
+def kept(path: Path, make: Callable[[], list[Row]]) -> list[Row]:
+    """The rows that were found before, or what `make` finds now."""
+    if not path.exists():
+        path.write_text(json.dumps([asdict(row) for row in make()]), encoding="utf-8")
+    return [Row(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
 
 
 class Trainers:
@@ -116,30 +140,44 @@ def due_times(data: Path, count: int, dice: random.Random) -> list[Row]:
         store.write(fill_with_feedback, 1)
         show(clock, FIRST - timedelta(minutes=1))
         trainers = Trainers(url, data, clock, dice)
-        jumps = 0
+        jumps: Counter[str] = Counter()
         try:
-            order = list(range(count))
-            for place in order:
-                if place and dice.random() < 0.3:  # back to a time that is over, then on
-                    show(clock, FIRST + timedelta(minutes=dice.randrange(place), seconds=30))
-                    jumps += 1
+            for place in range(count):
+                if jump := jump_of(place, count, dice):
+                    show(clock, FIRST + timedelta(minutes=place + jump, seconds=30))
+                    jumps["back" if jump < 0 else "forth"] += 1
                     for _ in range(5):
                         trainers.disturb()
                         time.sleep(0.05)
                 show(clock, FIRST + timedelta(minutes=place, seconds=dice.randrange(60)))
                 until_ended(store, FIRST + timedelta(minutes=place), trainers)
+            for place in (0, count - 1):  # once more past all of them: nothing is asked for again
+                show(clock, FIRST + timedelta(minutes=place, seconds=45))
+                time.sleep(AGAIN_S)
         finally:
             trainers.end()
         found = store.read(rounds.list_rounds, 10 * count)
         names = [one.due for one in store.read(dues.list_dues, 10 * count) if one.state == "asked"]
     states = Counter(one.state for one in found)
-    disturbed = f"{trainers.done['killed']} kills, {trainers.done['stopped']} stops, {jumps} jumps back"
-    print(f"due times: {dict(states)}; {disturbed}")
+    disturbed = f"{trainers.done['killed']} kills, {trainers.done['stopped']} stops"
+    disturbed += f", {jumps['back']} jumps back, {jumps['forth']} forth"
+    print(f"due times: {dict(states)}; {disturbed}", flush=True)
     return [
         Row(f"rounds for {count} due times ({disturbed})", len(found), unit="rounds"),
         Row("… due times that have a round", len(set(names)), unit="due times"),
         Row("… of these published", states["published"], unit="rounds"),
     ]
+
+
+def jump_of(place: int, count: int, dice: random.Random) -> int:
+    """By how many minutes the clock goes wrong before the due time `place`: mostly none, else to one that is over or to
+    one of the next ones."""
+    chance = dice.random()
+    if place and chance < 0.3:
+        return -dice.randint(1, place)
+    if chance > 0.85 and place < count - 1:
+        return dice.randint(1, min(5, count - 1 - place))
+    return 0
 
 
 def show(clock: Path, at: datetime) -> None:
@@ -161,16 +199,16 @@ def until_ended(store: Store, due: datetime, trainers: Trainers) -> None:
         time.sleep(0.1)
 
 
-def kills(folder: Path, model: Path, point: str, times: int, dice: random.Random) -> Row:
+def kills(folder: Path, model: Path, point: str, times: int, dice: random.Random) -> list[Row]:
     """Kill a round at `point`, `times` times; count those that came to a whole end."""
     ends: Counter[str] = Counter()
     for turn in range(times):
         with tempfile.TemporaryDirectory(dir=folder) as name:
             ends[one_kill(Path(name), model, point, turn, dice)] += 1
     said = ", ".join(f"{count} {state}" for state, count in sorted(ends.items()))
-    print(f"killed at {point}: {said}")
+    print(f"killed at {point}: {said}", flush=True)
     whole = sum(count for state, count in ends.items() if not state.startswith("BROKEN"))
-    return Row(f"killed at {point} {times} times: ended whole ({said})", whole, unit="rounds")
+    return [Row(f"killed at {point} {times} times: ended whole ({said})", whole, unit="rounds")]
 
 
 def one_kill(data: Path, model: Path, point: str, turn: int, dice: random.Random) -> str:

@@ -22,9 +22,12 @@ SHOWN = {
     "kills_postgres": VOTES,
     "telegram_kills": ("kill -9", "confirmed updates", "… lost", "… doubled"),
     "swaps": ("replies broken off",),
+    "trust": ("one account", "a ring that", "corrections"),
     "faults": ("… lost", "… doubled", "replies delivered", "back to normal", "longest until"),
 }
 """Rows of a benchmark whose case begins so; of one that is not named, all."""
+PARTS = {"--due 0": ("killed at",), "--times 0": ("rounds for", "…")}
+"""The same for a command that asks for a part of bench-rounds."""
 
 
 def text() -> str:
@@ -55,7 +58,7 @@ def _said(name: str, options: str, results: Path) -> str:
     asked = re.search(r"--kills (\d+)", options)
     if asked and rows[0]["ours"] < int(asked[1]):
         return NOT_YET
-    shown = SHOWN.get(name)
+    shown = next((part for option, part in PARTS.items() if option in options), SHOWN.get(name))
     said = [
         f"{row['case']} {figure(row['ours'])}" + (f" {row['unit']}" if row.get("unit") in MEASURES else "")
         for row in rows

@@ -93,6 +93,7 @@ def preview(
         gate_prompts=gate.replies,
         other_prompts=other_prompts(connection, rounds.held_back_channels),
         replay_share=training.replay_share,
+        max_class_weight=training.max_class_weight,
     )
     newest = rounds_of_store.list_rounds(connection, 1)
     is_open = bool(newest) and newest[0].state not in ROUND_ENDED

@@ -150,6 +150,7 @@ class RoundRun:
             gate_prompts=gate.replies,
             other_prompts=context.store.read(other_prompts, context.rounds.held_back_channels),
             replay_share=training.replay_share,
+            max_class_weight=training.max_class_weight,
         )
         if not chosen.train:
             raise RoundStopped("rejected", f"no {_TAUGHT_BY.get(method, 'pair')} with kept text to train on")

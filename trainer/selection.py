@@ -7,7 +7,6 @@ acts and the seed alone: the same feedback gives the same selection, and the spl
 from round to round, so that a later round does not train on what an earlier candidate was held out from.
 """
 
-import statistics
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,11 +25,11 @@ from trainer.feedback_rows import (
     text_hash,
     vote_row,
 )
+from trainer.floods import FLOOD_SHARE, floods_of, within_share
 from trainer.job import ExampleRow, PairRow, PromptRow, Row, VoteRow
 
 _CAP_SHARE = 0.05
 """A rater may hold this share of a large selection, beyond the fixed number of votes."""
-_FLOOD_TIMES, _FLOOD_SHARE = 10, 0.01
 
 MOST_ROLLOUT_PROMPTS = 2000
 
@@ -161,16 +160,10 @@ def cap_per_rater(rows_by_rater: Mapping[str, int], at_least: int) -> int:
 
 
 def allowed_rows(rows_by_rater: Mapping[str, int], at_least: int) -> dict[str, int]:
-    """Return how many rows each rater may bring: the cap, and for a flood at most 1 % of all that the others bring.
-
-    A flood gives over `_FLOOD_TIMES` what the median rater gives, and over that many times `at_least`: nobody who reads
-    does, and no number of such votes is worth more than a hundredth of the weight.
-    """
-    cap = cap_per_rater(rows_by_rater, at_least)
-    usual = max(statistics.median(rows_by_rater.values()), at_least) if rows_by_rater else 0
-    floods = {rater for rater, rows in rows_by_rater.items() if rows > _FLOOD_TIMES * usual}
+    """Return how many rows each rater may bring: the cap, and for a flood at most 1 % of all that the others bring."""
+    cap, floods = cap_per_rater(rows_by_rater, at_least), floods_of(rows_by_rater, at_least)
     others = sum(min(rows, cap) for rater, rows in rows_by_rater.items() if rater not in floods)
-    of_flood = min(cap, int(others * _FLOOD_SHARE))
+    of_flood = min(cap, int(others * FLOOD_SHARE))
     return {rater: of_flood if rater in floods else cap for rater in rows_by_rater}
 
 
@@ -196,6 +189,8 @@ class Usable:
     """Reply id → prompt, for every reply named."""
     counts: dict[str, int]
     corrections: tuple[Correction, ...] = ()
+    floods: frozenset[str] = frozenset()
+    """Raters who brought so much that each may hold a hundredth of the weight at most."""
 
     @property
     def raters(self) -> set[str]:
@@ -219,6 +214,9 @@ def usable(
     corrections = [item for item in found.corrections if _has_text(replies.get(item.reply_id))]
     kept_votes, kept_pairs = _capped(votes, *caps, seed), _capped(pairs, *caps, seed)
     kept_corrections = _capped(corrections, *caps, seed)
+    floods = frozenset(
+        rater for rows in (votes, pairs, corrections) for rater in floods_of(_brought(rows), max_votes_per_rater)
+    )
     counts = {
         "votes_found": len(found.votes),
         "votes_without_text": len(found.votes) - len(votes),
@@ -239,7 +237,7 @@ def usable(
     }
     named |= {item.reply_id for item in kept_corrections}
     keys = {name: prompt_key(replies[name].messages or ()) for name in named}
-    return Usable(tuple(kept_votes), tuple(kept_pairs), keys, counts, tuple(kept_corrections))
+    return Usable(tuple(kept_votes), tuple(kept_pairs), keys, counts, tuple(kept_corrections), floods)
 
 
 def select(
@@ -253,13 +251,15 @@ def select(
     gate_prompts: int = 0,
     other_prompts: Iterable[Reply] = (),
     replay_share: float = 0.5,
+    max_class_weight: float = 5.0,
 ) -> Selection:
     """Split usable judgements and freeze them. `other_prompts` are further replies whose prompts the gate may use when
     held-out prompts are fewer than `gate_prompts`; what it leaves of them, PPO and GRPO may draw replies to.
 
     Training takes rows of the round's method; held-out rows are votes and pairs. A row is held out when its rater or
     its prompt is: feedback of either is never trained on. SFT takes well-rated replies to other prompts beside the
-    corrections, so many that they are `replay_share` of the rows where there are enough.
+    corrections, so many that they are `replay_share` of the rows where there are enough. A flood holds a hundredth of
+    the weight of either split at most; `max_class_weight` is KTO's.
     """
     raters = sorted(kept.raters)
     rater_numbers = {rater_id: number for number, rater_id in enumerate(raters)}
@@ -279,6 +279,11 @@ def select(
     if method == "sft":
         taught = [item for item in kept.corrections if split_of(item.rater_id, item.reply_id) == "train"]
         train = example_rows(taught, vote_rows["train"], replies, rater_numbers, replay_share, seed)
+    floods = [rater_numbers[rater] for rater in sorted(kept.floods & kept.raters)]
+    before = len(train) + len(vote_rows["held_out"]) + len(pair_rows["held_out"])
+    train = within_share(train, floods, max_class_weight, seed)
+    for kind in (vote_rows, pair_rows):
+        kind["held_out"] = within_share(kind["held_out"], floods, max_class_weight, seed)
     out = vote_rows["held_out"] + pair_rows["held_out"]
     trained_keys = {prompt_key(row.messages) for row in train}
     others = list(other_prompts)
@@ -294,6 +299,7 @@ def select(
     frozen: dict[int, Split] = {row.feedback_id: "held_out" for row in out}
     frozen |= {row.feedback_id: "train" for row in train}
     counts = kept.counts | {
+        "rows_of_floods_left_out": before - len(train) - len(out),
         "train": len(train),
         "train_up": sum(row.up for row in train if isinstance(row, VoteRow)),
         "held_out_votes": len(vote_rows["held_out"]),
@@ -316,9 +322,8 @@ def select(
 def _capped(rows: Sequence[Judged], at_least: int, of_staff: int, seed: int) -> list[Judged]:
     """Keep at most the cap of every rater's rows, whole acts at a time, chosen by a seeded hash; order is kept. Staff
     has a cap of its own, and what it brings neither widens the others' nor makes one of them a flood."""
-    brought = Counter(row.rater_id for row in rows)
-    allowed = allowed_rows({rater: rows for rater, rows in brought.items() if not is_staff(rater)}, at_least)
-    allowed |= {rater: of_staff for rater in brought if is_staff(rater)}
+    allowed = allowed_rows(_brought(rows), at_least)
+    allowed |= {row.rater_id: of_staff for row in rows if is_staff(row.rater_id)}
     acts: dict[tuple[str, int], int] = Counter((row.rater_id, row.feedback_id) for row in rows)
     used: Counter[str] = Counter()
     kept: set[tuple[str, int]] = set()
@@ -327,6 +332,11 @@ def _capped(rows: Sequence[Judged], at_least: int, of_staff: int, seed: int) -> 
             used[act[0]] += acts[act]
             kept.add(act)
     return [row for row in rows if (row.rater_id, row.feedback_id) in kept]
+
+
+def _brought(rows: Sequence[Judged]) -> dict[str, int]:
+    """How many rows each rater brought, staff left out."""
+    return Counter(row.rater_id for row in rows if not is_staff(row.rater_id))
 
 
 def _gate_prompts(

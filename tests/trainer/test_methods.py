@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from tests.trainer.parts import DISLIKED, LIKED, PEFT_NOISE, QUICK_TRAINING, question, reply_text
 from trainer import head
 from trainer.encoding import Encoded
+from trainer.floods import class_weights
 from trainer.job import CANCEL_FILE, Job, PairRow, VoteRow
 from trainer.methods.common import (
     Cancelled,
     Diverged,
     NothingToTrainOn,
     Watch,
-    class_weights,
     fitting,
     stratified_order,
 )

@@ -12,6 +12,7 @@ from feedback_store.raters import staff_rater_id
 from feedback_store.records import BOTH_BAD, TIE, Comparison, Feedback, Reply
 from tests.trainer.parts import act, make_reply
 from trainer.feedback_rows import Correction, Pair, Vote, prompt_key
+from trainer.floods import share_of
 from trainer.job import ExampleRow, PairRow, VoteRow
 from trainer.selection import (
     Judgements,
@@ -129,6 +130,23 @@ def test_one_rater_voting_ten_thousand_times_has_at_most_a_hundredth_of_the_weig
     assert weight["flood"] <= 0.01 * len(kept.votes)
     assert weight["r0"] == 10, "the others keep theirs"
     assert kept.counts["votes_over_cap"] == 10_400 - len(kept.votes)
+
+
+def test_a_flood_weighs_a_hundredth_at_most_as_the_method_weighs_rows_in_either_split() -> None:
+    honest = tuple(Vote(n, f"r{n % 60}", f"a{n}", n % 10 > 0, "thumb") for n in range(600))  # nine in ten are up
+    votes = honest + tuple(Vote(1_000 + n, "flood", f"b{n}", False, "thumb") for n in range(10_000))
+    replies = {vote.reply_id: make_reply(vote.reply_id, prompt=f"prompt {vote.feedback_id % 90}") for vote in votes}
+    flood, trained_on = 0, 0
+    for seed in range(10):
+        kept = usable(Judgements(votes, ()), replies, max_votes_per_rater=10, seed=seed)
+        assert kept.floods == {"flood"}
+        found = select(kept, replies, method="kto", seed=seed, held_out_raters=0.15, held_out_prompts=0.15)
+        for rows in (found.train, found.held_out):
+            assert share_of(flood, rows, 5.0) <= 0.01
+        assert {row.rater for row in found.train} - {flood}
+        trained_on += any(row.rater == flood for row in found.train)
+        assert found.counts["votes_over_cap"] + found.counts["rows_of_floods_left_out"] > 9_900
+    assert trained_on, "a hundredth is not nothing"
 
 
 def test_annotators_have_a_cap_of_their_own_that_widens_nobody_elses() -> None:

@@ -350,14 +350,6 @@ def fitting(encoded: Sequence[Sequence[Encoded]], max_tokens: int) -> list[int]:
     return places
 
 
-def class_weights(ups: int, downs: int, cap: float) -> tuple[float, float]:
-    """Return (λ_D, λ_U) with λ_D · ups = λ_U · downs (KTO paper, equation 8): the rarer kind's weight rises from 1, at
-    most to `cap`; the other stays 1. One kind alone keeps its weight of 1."""
-    if ups == 0 or downs == 0:
-        return 1.0, 1.0
-    return (min(downs / ups, cap), 1.0) if ups < downs else (1.0, min(ups / downs, cap))
-
-
 def stratified_order(labels: Sequence[bool], epochs: float, seed: int) -> list[int]:
     """Return the order in which rows are trained on, epoch after epoch: within each, both kinds are shuffled and spread
     evenly, so that every batch mixes them in about the proportion of the whole. A last epoch may be a part."""

@@ -26,12 +26,12 @@ from trl import KTOConfig, KTOTrainer
 from trainer import group
 from trainer.encoding import Encoded
 from trainer.events import Emit
+from trainer.floods import class_weights
 from trainer.job import Job, VoteRow
 from trainer.methods.common import (
     PreparedRows,
     Resume,
     Watch,
-    class_weights,
     fitting,
     plain_rows,
     run,
