@@ -29,6 +29,11 @@ def rater_id_of(key: bytes, channel: str, user: str) -> str:
     return hmac.new(key, message, hashlib.sha256).hexdigest()[:32]
 
 
+def key_mark(key: bytes) -> str:
+    """Return what tells one key from another without being a way to it."""
+    return hmac.new(key, b"thumbwise: which key is this?", hashlib.sha256).hexdigest()[:16]
+
+
 STAFF = "staff-"
 """Begins the rater ids of operators and annotators. Nobody else's can: theirs are keyed hashes in hexadecimal."""
 

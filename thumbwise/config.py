@@ -122,6 +122,11 @@ class Settings:
     config_file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def store_url(self) -> str:
+        """The database in use: without store.url, SQLite in the data folder."""
+        return self.store.url or f"sqlite:///{self.data_dir / 'thumbwise.db'}"
+
     def section(self, name: str) -> BaseModel:
         """Return the settings of one section of the file."""
         section: BaseModel = getattr(self, name.replace(".", "_"))

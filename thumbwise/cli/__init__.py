@@ -1,12 +1,13 @@
 """The command `thumbwise`. Its modules import only click and rich at first; what is heavy is imported by who needs it.
 
-`up`, `serve`, `train`, `bot`, `packs`, `config`, `doctor` and `demo` work here; every other command speaks HTTP to a
-running server, so that what a person can do by hand, a program can do too.
+`up`, `serve`, `train`, `bot`, `packs`, `config`, `doctor`, `backup`, `restore` and `demo` work here; every other
+command speaks HTTP to a running server, so that what a person can do by hand, a program can do too.
 """
 
 import click
 
 import thumbwise
+from thumbwise.cli.backups import backup, restore
 from thumbwise.cli.bots import bot_group
 from thumbwise.cli.candidates import candidates
 from thumbwise.cli.chatting import chat
@@ -32,6 +33,6 @@ def main() -> None:
 
 for command in (
     up, serve, train, chat, round_group, version_group, readiness, feedback, candidates, raters, bot_group, packs, demo,
-    config, doctor,
+    config, doctor, backup, restore,
 ):  # fmt: skip
     main.add_command(command)

@@ -135,18 +135,21 @@ def _start_trainer(context: "TrainerContext", parts: contextlib.ExitStack) -> No
 
 
 def open_store(settings: "Settings") -> "Store":
-    """Open the store that the settings name: without a URL, SQLite in the data folder."""
+    """Open the store that the settings name, and finish a restore of it that was cut short."""
+    from feedback_store.backup.restoring import finish_restore
     from feedback_store.errors import Conflict
     from feedback_store.store import Store
 
-    url = settings.store.url or f"sqlite:///{settings.data_dir / 'thumbwise.db'}"
     try:
-        return Store.open(url, settings=settings.store)
+        store = Store.open(settings.store_url, settings=settings.store)
     except Conflict as error:
         raise Failure(
             f"{error}\nIs another server running over {settings.data_dir}? One process writes a SQLite file; for "
             "several, set THUMBWISE_STORE_URL to a PostgreSQL."
         ) from error
+    if finish_restore(store, settings.data_dir):
+        to_stderr().print("finished a restore that was cut short: its files are in their places")
+    return store
 
 
 def _listen(settings: "Settings") -> socket.socket:
