@@ -25,6 +25,7 @@ from feedback_store.settings import (
     DiscordSignInSettings,
     GithubSignInSettings,
     PrivacySettings,
+    RetentionSettings,
     StoreSettings,
     TrustSettings,
 )
@@ -42,6 +43,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "discord": DiscordSettings,
     "store": StoreSettings,
     "privacy": PrivacySettings,
+    "retention": RetentionSettings,
     "access": AccessSettings,
     "sign_in.github": GithubSignInSettings,
     "sign_in.discord": DiscordSignInSettings,
@@ -87,6 +89,7 @@ class Settings:
     models_dir: Path
     store: StoreSettings
     privacy: PrivacySettings
+    retention: RetentionSettings
     access: AccessSettings
     sign_in_github: GithubSignInSettings
     sign_in_discord: DiscordSignInSettings

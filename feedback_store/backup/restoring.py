@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, exc, inspect, select, text
+from sqlalchemy import Connection, exc, inspect, select
 
 from feedback_store.audit import Act, record
 from feedback_store.backup.archive import Archive, BackupRefused, sync
@@ -30,6 +30,7 @@ from feedback_store.databases import connect_databases, lock
 from feedback_store.errors import Conflict, StoreError
 from feedback_store.inbox import rebuild
 from feedback_store.inbox_news import make_words_and_triggers
+from feedback_store.looking import connections_of_ours
 from feedback_store.migrations import known_revisions, migrate, present_revision, upgrade_to
 from feedback_store.outages import outage_of
 from feedback_store.schema import REVISION, audit, metadata, now
@@ -117,16 +118,11 @@ def _check(archive: Archive) -> str:
 
 
 def _check_target(connection: Connection, replace: bool) -> None:
-    if connection.dialect.name == "postgresql":
-        query = text(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND application_name = 'thumbwise' AND pid <> pg_backend_pid()"
+    if others := connections_of_ours(connection):
+        raise Conflict(
+            f"{others} connections of Thumbwise are open in the database; stop every server, trainer and doctor that "
+            "uses it before a restore"
         )
-        if others := connection.execute(query).scalar_one():
-            raise Conflict(
-                f"{others} connections of Thumbwise are open in the database; stop every server, trainer and doctor "
-                "that uses it before a restore"
-            )
     if replace or present_revision(connection) is None:
         return
     counted = {}

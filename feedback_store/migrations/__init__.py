@@ -1,4 +1,5 @@
-"""The schema's history, run by the program itself: opening a store brings its database to the newest revision.
+"""The schema's history, run by the program itself: opening a store brings its database to the newest revision, unless
+`store.upgrade` leaves that to `thumbwise migrate`.
 
 A revision is frozen once released: it writes its tables out and imports nothing of `schema.py`.
 """
@@ -30,6 +31,16 @@ def migrate(connection: Connection) -> None:
         return
     upgrade_to(connection, REVISION)
     make_words_and_triggers(connection)
+
+
+def refuse_older(connection: Connection) -> None:
+    """Raise StoreError where the tables are of an older program: its owner wants to upgrade them by hand."""
+    present = present_revision(connection)
+    if present is not None and present < REVISION:
+        raise StoreError(
+            f"the database is at schema revision {present!r}, this program wants {REVISION!r}, and store.upgrade is "
+            "by_hand. Stop what uses it, run `thumbwise backup`, then `thumbwise migrate`, and start again"
+        )
 
 
 def present_revision(connection: Connection) -> str | None:

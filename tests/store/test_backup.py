@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from feedback_store import backup, feedback, inbox, raters, replies, versions
 from feedback_store.backup import Archive, BackupRefused, FileToKeep
 from feedback_store.backup.restoring import WAITING, restore
@@ -250,7 +251,7 @@ def test_a_file_that_was_changed_is_refused_before_anything_is_touched(
 ) -> None:
     source, target = sqlite_urls
     with Store.open(source) as store:
-        store.write(versions.bootstrap, "tiny")
+        store.write(raters.ensure_rater, "rater-1", "web")
     back_up(source, tmp_path / "a.backup")
     with zipfile.ZipFile(tmp_path / "a.backup") as file:
         parts = {name: file.read(name) for name in file.namelist()}

@@ -111,12 +111,14 @@ def _trainer(settings: "Settings", store: "Store", base_dir: Path, base_model: s
         online=settings.online,
         canary=settings.canary,
         trust=settings.trust,
+        retention=settings.retention,
     )
 
 
 def _start_trainer(context: "TrainerContext", parts: contextlib.ExitStack) -> None:
-    """Start the clock, the supervisor and the canary's judge; `parts` stops them."""
+    """Start the clocks, the supervisor and the canary's judge; `parts` stops them."""
     from trainer.canary_judge import CanaryJudge
+    from trainer.retention import RetentionClock
     from trainer.schedule import RoundClock
     from trainer.supervisor import Supervisor
 
@@ -132,6 +134,9 @@ def _start_trainer(context: "TrainerContext", parts: contextlib.ExitStack) -> No
     judge = CanaryJudge(context)
     judge.start()
     parts.callback(judge.close)
+    retention = RetentionClock(context)
+    retention.start()
+    parts.callback(retention.close)
 
 
 def open_store(settings: "Settings") -> "Store":
