@@ -26,7 +26,7 @@ _NAME = re.compile(
     r"tables/[a-z_]{1,64}\.jsonl"
     r"|(adapters|rewards)/[0-9a-f]{64}/(adapter_model\.safetensors|head\.safetensors|adapter_config\.json|manifest\.json)"
     r"|keys/(rater\.key|admin\.token)"
-    r"|bots/[a-z0-9][a-z0-9_-]{0,63}\.db"
+    r"|bots/([a-z0-9][a-z0-9_-]{0,63}\.db|buttons\.key)"
     r"|thumbwise\.toml"
 )
 _INCOMPRESSIBLE = ".safetensors"

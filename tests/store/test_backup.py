@@ -40,7 +40,7 @@ def sqlite_urls(tmp_path: Path) -> Pair:
 
 
 def back_up(url: str, target: Path, *files: FileToKeep) -> dict[str, object]:
-    return backup.make_backup(url, target, lambda snapshot: files, {"rater_key": None})
+    return backup.make_backup(url, target, lambda snapshot: files, {})
 
 
 def put_back(file: Path, url: str, data_dir: Path, *, key: Path | None = None, replace: bool = False) -> None:

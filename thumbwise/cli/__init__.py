@@ -1,7 +1,8 @@
 """The command `thumbwise`. Its modules import only click and rich at first; what is heavy is imported by who needs it.
 
-`up`, `serve`, `train`, `bot`, `packs`, `config`, `doctor`, `backup`, `restore`, `migrate`, `retention` and `demo` work
-here; every other command speaks HTTP to a running server, so that what a person can do by hand, a program can do too.
+`up`, `serve`, `train`, `bot`, `packs`, `config`, `doctor`, `backup`, `restore`, `migrate`, `retention`, `keys` and
+`demo` work here; every other command speaks HTTP to a running server, so that what a person can do by hand, a program
+can do too.
 """
 
 import click
@@ -14,6 +15,7 @@ from thumbwise.cli.chatting import chat
 from thumbwise.cli.checking import config, doctor
 from thumbwise.cli.demonstrating import demo
 from thumbwise.cli.feedback_files import feedback
+from thumbwise.cli.keys import keys
 from thumbwise.cli.migrating import migrate
 from thumbwise.cli.oversight import raters
 from thumbwise.cli.packs import packs
@@ -35,6 +37,6 @@ def main() -> None:
 
 for command in (
     up, serve, train, chat, round_group, version_group, readiness, feedback, candidates, raters, bot_group, packs, demo,
-    config, doctor, backup, restore, migrate, retention,
+    config, doctor, backup, restore, migrate, retention, keys,
 ):  # fmt: skip
     main.add_command(command)

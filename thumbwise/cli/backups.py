@@ -16,6 +16,7 @@ import click
 
 from thumbwise.cli.checking import config_option
 from thumbwise.cli.connection import TOKEN_FILE, data_option, json_option
+from thumbwise.cli.data_folder import RATER_KEY_FILE
 from thumbwise.cli.say import Failure, print_json, to_stderr, to_stdout
 
 if TYPE_CHECKING:
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
 
 FOLDER = "backups"
 ENDING = ".backup"
-KEY_FILE = "rater.key"
 _OUR_NAME = re.compile(r"thumbwise-\d{8}-\d{6}\.backup")
-_RATER_KEY, _ADMIN_TOKEN, _SETTINGS = f"keys/{KEY_FILE}", f"keys/{TOKEN_FILE}", "thumbwise.toml"
+_RATER_KEY, _ADMIN_TOKEN, _SETTINGS = f"keys/{RATER_KEY_FILE}", f"keys/{TOKEN_FILE}", "thumbwise.toml"
 _FILES_OF = {
     "adapters": ("adapter_model.safetensors", "adapter_config.json", "manifest.json"),
     "rewards": ("adapter_model.safetensors", "head.safetensors", "adapter_config.json", "manifest.json"),
@@ -73,7 +73,7 @@ def backup(
             yield from _sealed(snapshot, settings.data_dir, missing)
         yield from _others(settings, with_keys=not without_keys)
 
-    more = {"rater_key": _key_mark(settings), "settings": _set_ones(settings), "missing": missing}
+    more = {"rater_keys": _key_marks(settings), "settings": _set_ones(settings), "missing": missing}
     with _disk_errors_said(target):
         manifest = make_backup(settings.store_url, target, files_of, more)
     deleted = _delete_older(target, keep) if keep is not None else []
@@ -177,9 +177,11 @@ def _others(settings: "Settings", *, with_keys: bool) -> Iterator["FileToKeep"]:
 
     data_dir = settings.data_dir
     if with_keys:
-        for name, path in ((_RATER_KEY, data_dir / KEY_FILE), (_ADMIN_TOKEN, data_dir / TOKEN_FILE)):
+        for name, path in ((_RATER_KEY, data_dir / RATER_KEY_FILE), (_ADMIN_TOKEN, data_dir / TOKEN_FILE)):
             if path.is_file():
                 yield FileToKeep(name, path, secret=True)
+        if (buttons := data_dir / "bots" / "buttons.key").is_file():
+            yield FileToKeep("bots/buttons.key", buttons, secret=True)
     for path in sorted((data_dir / "bots").glob("*.db")):
         yield FileToKeep(f"bots/{path.name}", path)
     if settings.config_file is not None:
@@ -193,7 +195,7 @@ def _places(archive: "Archive", settings: "Settings") -> dict[str, Path]:
         if name.startswith("bots/"):
             places[name] = settings.data_dir / name
     if _RATER_KEY in archive.members and settings.rater_key is None:
-        places[_RATER_KEY] = settings.data_dir / KEY_FILE
+        places[_RATER_KEY] = settings.data_dir / RATER_KEY_FILE
     if _ADMIN_TOKEN in archive.members and settings.admin_token is None:
         places[_ADMIN_TOKEN] = settings.data_dir / TOKEN_FILE
     if _SETTINGS in archive.members:
@@ -207,29 +209,28 @@ def _places(archive: "Archive", settings: "Settings") -> dict[str, Path]:
 
 def _check_key(archive: "Archive", settings: "Settings") -> None:
     """Refuse a key under which the restored raters would all be strangers."""
-    wanted, present = archive.manifest["rater_key"], _key_mark(settings)
-    if wanted is None or wanted == present:
+    if set(archive.manifest["rater_keys"]) <= set(_key_marks(settings)):
         return
     if settings.rater_key is not None:
         raise Failure(
-            "THUMBWISE_RATER_KEY is another key than the backup's, with which its raters are known; give that one, or "
-            "unset it and let the backup bring its own"
+            "THUMBWISE_RATER_KEY is another key than the backup's, with which its raters are known; give that one (below "
+            "a newer one, each on a line), or unset it and let the backup bring its own"
         )
     if _RATER_KEY not in archive.members:
         to_stderr().print(
-            f"[yellow]The backup has no rater key:[/] put the one of then into {settings.data_dir / KEY_FILE} (or "
-            "THUMBWISE_RATER_KEY) before you start anything, or every rater is a stranger."
+            f"[yellow]The backup has no rater key:[/] put the one of then into {settings.data_dir / RATER_KEY_FILE} "
+            "(or THUMBWISE_RATER_KEY) before you start anything, or every rater is a stranger."
         )
 
 
-def _key_mark(settings: "Settings") -> str | None:
-    """What tells one rater key from another and is no way to it; None where there is none yet."""
-    from feedback_store.raters import key_mark, load_or_create_key
+def _key_marks(settings: "Settings") -> list[str]:
+    """What tells the rater keys from others and is no way to them, the newest first; empty where there is none yet."""
+    from feedback_store.raters import key_mark
+    from thumbwise.cli.data_folder import rater_keys
 
-    if settings.rater_key is not None:
-        return key_mark(settings.rater_key)
-    path = settings.data_dir / KEY_FILE
-    return key_mark(load_or_create_key(path)) if path.is_file() else None
+    if settings.rater_key is None and not (settings.data_dir / RATER_KEY_FILE).is_file():
+        return []
+    return [key_mark(key) for key in rater_keys(settings)]
 
 
 def _set_ones(settings: "Settings") -> dict[str, Any]:

@@ -19,7 +19,13 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, get_args
 
-from thumbwise.cli.data_folder import load_or_create_token, make_data_dir, remove_server_file, write_server_file
+from thumbwise.cli.data_folder import (
+    load_or_create_token,
+    make_data_dir,
+    rater_keys,
+    remove_server_file,
+    write_server_file,
+)
 from thumbwise.cli.logs import log_to
 from thumbwise.cli.say import Failure, to_stderr
 from thumbwise.cli.threads import engine_threads, quiet_openmp
@@ -274,15 +280,16 @@ def _open_engine(
 
 
 def _context(settings: "Settings", store: "Store", engine: Any, follower: "PolicyFollower", token: str) -> Any:
-    from feedback_store.raters import load_or_create_key
     from serving.api import ApiContext
     from trainer.canary_judge import canary_report
     from trainer.readiness import readiness
 
+    rater_key, *former = rater_keys(settings)
     return ApiContext(
         store=store,
         engine=engine,
-        rater_key=settings.rater_key or load_or_create_key(settings.data_dir / "rater.key"),
+        rater_key=rater_key,
+        former_rater_keys=tuple(former),
         admin_token=token,
         data_dir=settings.data_dir,
         policy=settings.policy,

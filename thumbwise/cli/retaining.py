@@ -57,9 +57,8 @@ def _done(settings: "Settings") -> "RetentionReport":
     try:
         store = open_store(settings)
     except Failure as failure:
-        raise Failure(
-            f"{failure.message}\nA running trainer deletes by itself at retention.at: {settings.retention.at or 'never'}."
-        ) from failure
+        by_itself = settings.retention.at or "nothing"
+        raise Failure(f"{failure.message}\nA running trainer deletes at retention.at: {by_itself}.") from failure
     with store:
         return run_retention(store, settings.retention, datetime.now(UTC), "command")
 
