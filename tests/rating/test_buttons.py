@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.api.drawing import new_id
-from thumbwise.rating.buttons import LIFE_MINUTES, PREFIX, Act, Button, ButtonRefused, ButtonSigner
+from thumbwise.rating.buttons import LIFE_MINUTES, PREFIX, Act, Button, ButtonRefused, ButtonSecrets, ButtonSigner
 
 CHAT, ANNA, BEN = -1001234567890123, 7_123_456_789, 42
 
@@ -28,7 +28,7 @@ def signer(clock: Clock) -> ButtonSigner:
     return ButtonSigner("123456:a-token-of-the-tests", "telegram:123456", clock)
 
 
-def refusal(signer: ButtonSecrets, ButtonSigner, *press: object) -> str:
+def refusal(signer: ButtonSigner, *press: object) -> str:
     with pytest.raises(ButtonRefused) as refused:
         signer.read(*press)  # type: ignore[arg-type]
     return refused.value.reason

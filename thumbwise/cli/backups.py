@@ -213,8 +213,8 @@ def _check_key(archive: "Archive", settings: "Settings") -> None:
         return
     if settings.rater_key is not None:
         raise Failure(
-            "THUMBWISE_RATER_KEY is another key than the backup's, with which its raters are known; give that one (below "
-            "a newer one, each on a line), or unset it and let the backup bring its own"
+            "THUMBWISE_RATER_KEY is another key than the backup's, with which its raters are known; give that one "
+            "(below a newer one, each on a line), or unset it and let the backup bring its own"
         )
     if _RATER_KEY not in archive.members:
         to_stderr().print(
