@@ -241,14 +241,13 @@ def _empty(connection: Connection, names: Sequence[str], **more: Any) -> None:
 
 
 def _versions_taught(connection: Connection, names: Sequence[str]) -> list[int]:
-    found: set[int] = set()
+    acts: set[int] = set()
     for start in range(0, len(names), BATCH):
         part = names[start : start + BATCH]
         compared = select(replies.c.comparison_id).where(replies.c.reply_id.in_(part))
         about = or_(feedback.c.reply_id.in_(part), feedback.c.comparison_id.in_(compared))
-        ids = connection.execute(select(feedback.c.feedback_id).where(about)).scalars().all()
-        found.update(versions_of_feedback(connection, ids))
-    return sorted(found)
+        acts.update(connection.execute(select(feedback.c.feedback_id).where(about)).scalars())
+    return versions_of_feedback(connection, sorted(acts))
 
 
 def _end(
