@@ -1,32 +1,15 @@
 """`thumbwise backup` and `thumbwise restore` as somebody types them, with a real server at the end."""
 
-import json
-import os
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from benchmarks._adapters_made import sealed_policy
 from feedback_store import raters, versions
 from feedback_store.store import Store
 from serving.engine.base_model import fingerprint
 from tests.command.conftest import start_server, stop_server
-from tests.store.test_migrations_with_data import make_store
-from thumbwise.cli import main
-
-
-def thumbwise(*arguments: str, stdin: str | None = None, **environ: str | None) -> Result:
-    """Run the command; variables of the machine that runs the tests do not count."""
-    clean: dict[str, str | None] = {name: None for name in os.environ if name.startswith("THUMBWISE_")}
-    return CliRunner().invoke(main, list(arguments), input=stdin, env={**clean, **environ})
-
-
-def told(result: Result) -> dict[str, Any]:
-    assert result.exit_code == 0, result.output
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
+from tests.command.typed import thumbwise, told
 
 
 @pytest.fixture
@@ -116,14 +99,3 @@ def test_a_live_version_without_its_adapter_is_no_backup(data: Path, tmp_path: P
     assert result.exit_code == 1 and "version 2 is live, and its adapter" in result.output
     assert list((data / "backups").iterdir()) == []
     assert told(thumbwise("backup", "--data", str(data), "--without-adapters", "--json"))["adapters"] == 0
-
-
-def test_an_older_store_is_upgraded_by_hand_where_that_is_wanted(tmp_path: Path) -> None:
-    make_store(f"sqlite:///{tmp_path}/thumbwise.db", "0003")
-    by_hand = {"THUMBWISE_STORE_UPGRADE": "by_hand"}
-    due = thumbwise("migrate", "--check", "--data", str(tmp_path), **by_hand)
-    assert due.exit_code == 1 and "is at revision 0003, this program wants" in due.output
-    assert "thumbwise migrate" in thumbwise("doctor", "--data", str(tmp_path), **by_hand).output
-    done = thumbwise("migrate", "--data", str(tmp_path), **by_hand)
-    assert done.exit_code == 0 and "was at revision 0003" in done.output
-    assert "nothing to do" in thumbwise("migrate", "--check", "--data", str(tmp_path)).output

@@ -10,7 +10,7 @@ from feedback_store import audit, raters
 from feedback_store.access.sessions import begin_session
 from feedback_store.access.users import add_user
 from feedback_store.store import Store
-from tests.command.test_backups import thumbwise
+from tests.command.typed import thumbwise
 from thumbwise.cli.compose import open_store
 from thumbwise.cli.data_folder import rater_keys
 from thumbwise.config import ConfigError, load_settings

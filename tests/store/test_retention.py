@@ -52,7 +52,7 @@ def test_old_replies_that_nobody_rated_lose_their_words_and_whose_they_were(scen
     review = {"reply_id": "flagged", "revision": 1, "flagged": True, "excluded": False}
     store.write(lambda connection: connection.execute(insert(inbox.reply_reviews), review))
     grow_old(store, 40)
-    scene.reply("young", rater_id="anna", conversation_id="talk 2", **WORDS)
+    scene.reply("young", rater_id="anna", conversation_id="talk-2", **WORDS)
     report = run(store, UNRATED)
     assert (report.unrated_texts, report.rated_texts, report.trained_versions) == (3, 0, ())
     assert has_words(store, "old", "rated", "flagged", "young", "left", "right") == [
@@ -142,8 +142,8 @@ def test_what_a_version_in_service_learnt_from_stays_unless_its_owner_says_so(sc
 def test_sign_ins_ended_keys_and_old_lines_go_when_their_time_is_over(scene: Scene) -> None:
     store = scene.store
     store.write(begin_session, store.write(add_user, "anna", "admin").user_id, 1.0)
-    ended = store.write(add_key, "old", ("chat",), "test")[0].key_id
-    store.write(add_key, "still good", ("chat",), "test")
+    ended = store.write(add_key, "old", ("read",), "test")[0].key_id
+    store.write(add_key, "still good", ("read",), "test")
     store.write(revoke_key, ended)
     store.write(audit.record, audit.Act("test", "user.invite"))
     settings = RetentionSettings(ended_key_days=10, audit_days=10)
