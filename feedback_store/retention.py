@@ -8,7 +8,6 @@ A reply counts as rated when anybody gave feedback on it or on its comparison, o
 looks again at what it empties, in its own transaction: a vote that came meanwhile keeps its reply.
 """
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -18,7 +17,6 @@ from sqlalchemy import ColumnElement, Connection, Select, delete, exists, func, 
 
 from feedback_store import versions
 from feedback_store.audit import Act, record
-from feedback_store.errors import Conflict, NotFound
 from feedback_store.inbox import lock_inbox, put
 from feedback_store.lineage import versions_of_feedback
 from feedback_store.rater_data import delete_if_empty, forget_what_staff_wrote
@@ -175,8 +173,8 @@ def _trained_in_service(connection: Connection) -> ColumnElement[bool]:
 def _rounds_in_service(connection: Connection) -> list[int]:
     """The rounds of what serves, of what a rollback would bring back, and of all that these descend from."""
     wanted = {one.version for one in versions.list_versions(connection) if one.state in ("live", "canary")}
-    with contextlib.suppress(Conflict, NotFound):
-        wanted.add(versions.rollback_target(connection))
+    if (before := versions.version_before_live(connection)) is not None:
+        wanted.add(before)
     parents = {
         row.version: (row.parent, row.round_id)
         for row in connection.execute(

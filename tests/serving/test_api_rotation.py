@@ -17,7 +17,7 @@ def with_a_new_key(context):
 
 
 def test_a_rater_who_comes_back_after_a_rotation_changes_their_own_vote(client, chat, context, store):
-    reply = chat(user="anna", metadata={"channel": "api"})["thumbwise"]["replies"][0]["reply_id"]
+    reply = chat(user="anna", metadata={"channel": "api"})["id"]
     vote = {"rater": "anna", "channel": "api", "reply_id": reply}
     assert client.post("/v1/feedback", json=vote | {"thumb": "up"}).status_code == 200
     later = with_a_new_key(context)

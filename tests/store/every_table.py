@@ -37,7 +37,8 @@ _VERSIONS = [
 ]  # fmt: skip
 _REPLY: dict[str, Any] = {
     "policy_version": 2, "adapter_sha256": ADAPTER, "channel": "web", "finish_reason": "stop",
-    "sampling": {"seed": 3, "stop": ["\n"]}, "prompt_tokens": 7, "completion_tokens": 5, "latency_ms": 12.25, "metadata": {}, "created_at": AT,
+    "sampling": {"seed": 3, "stop": ["\n"]}, "prompt_tokens": 7, "completion_tokens": 5,
+    "latency_ms": 12.25, "metadata": {}, "created_at": AT,
 }  # fmt: skip
 _REPLIES = [
     _REPLY | {"reply_id": "reply-1", "rater_id": "rater-1", "conversation_id": "conversation-1", "text": WORDS,
