@@ -19,7 +19,7 @@ from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from feedback_store.errors import Conflict, StoreError
+from feedback_store.errors import Conflict, NotFound, StoreError
 
 if TYPE_CHECKING:
     from feedback_store.answers_in_time import AnswerLimit
@@ -59,6 +59,29 @@ def connect_databases(url: str, busy_timeout_s: float) -> Databases:
 
     Raises StoreError for a URL of another database, Conflict when another process writes the file.
     """
+    parsed = _parsed(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite(_path_of(parsed), busy_timeout_s)
+    return _postgresql(parsed, busy_timeout_s)
+
+
+def connect_reader(url: str, busy_timeout_s: float) -> Engine:
+    """Return an engine that only reads, beside whatever program writes: nothing is locked, made or upgraded.
+
+    Raises StoreError for a URL of another database, NotFound for a SQLite file that is not there.
+    """
+    parsed = _parsed(url)
+    if parsed.get_backend_name() == "postgresql":
+        databases = _postgresql(parsed, busy_timeout_s)
+        databases.writer.dispose()
+        return databases.readers
+    path = _path_of(parsed)
+    if not path.is_file():
+        raise NotFound(f"there is no database {path}; wanted: the data folder, or the store.url, of what runs")
+    return _sqlite_readers(path, busy_timeout_s)
+
+
+def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -67,17 +90,20 @@ def connect_databases(url: str, busy_timeout_s: float) -> Databases:
             "store.url is not a database URL; wanted sqlite:///PATH or postgresql://USER@HOST/NAME"
         ) from None
     backend = parsed.get_backend_name()
-    if backend == "sqlite":
-        return _sqlite(parsed, busy_timeout_s)
-    if backend == "postgresql":
-        return _postgresql(parsed, busy_timeout_s)
-    raise StoreError(f"store.url names the database {backend!r}; wanted sqlite:///PATH or postgresql://USER@HOST/NAME")
+    if backend not in ("sqlite", "postgresql"):
+        raise StoreError(
+            f"store.url names the database {backend!r}; wanted sqlite:///PATH or postgresql://USER@HOST/NAME"
+        )
+    return parsed
 
 
-def _sqlite(url: URL, busy_timeout_s: float) -> Databases:
+def _path_of(url: URL) -> Path:
     if url.database in (None, "", ":memory:") or str(url.database).startswith("file:"):
         raise StoreError("store.url names no file; wanted sqlite:///PATH: readers are connections of their own")
-    path = Path(str(url.database)).absolute()
+    return Path(str(url.database)).absolute()
+
+
+def _sqlite(path: Path, busy_timeout_s: float) -> Databases:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock_file = lock(path)
     # What people said is nobody else's to read; SQLite gives its log files the same mode.
@@ -98,6 +124,19 @@ def _sqlite(url: URL, busy_timeout_s: float) -> Databases:
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
+    # hide_parameters: what people wrote must not reach a log through an exception's text.
+    writer = create_engine(
+        "sqlite://", creator=writing, poolclass=StaticPool, hide_parameters=True, json_serializer=to_json
+    )
+    readers = _sqlite_readers(path, busy_timeout_s)
+    # The driver would begin a transaction only at the first change, and then as a reader that may be refused later.
+    event.listen(writer, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return Databases(writer, readers, lock_file)
+
+
+def _sqlite_readers(path: Path, busy_timeout_s: float) -> Engine:
+    timeout_ms = int(busy_timeout_s * 1000)
+
     def reading() -> sqlite3.Connection:
         connection = sqlite3.connect(
             f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
@@ -106,10 +145,6 @@ def _sqlite(url: URL, busy_timeout_s: float) -> Databases:
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
-    # hide_parameters: what people wrote must not reach a log through an exception's text.
-    writer = create_engine(
-        "sqlite://", creator=writing, poolclass=StaticPool, hide_parameters=True, json_serializer=to_json
-    )
     readers = create_engine(
         "sqlite://",
         creator=reading,
@@ -119,10 +154,8 @@ def _sqlite(url: URL, busy_timeout_s: float) -> Databases:
         pool_timeout=busy_timeout_s,
         hide_parameters=True,
     )
-    # The driver would begin a transaction only at the first change, and then as a reader that may be refused later.
-    event.listen(writer, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     event.listen(readers, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
-    return Databases(writer, readers, lock_file)
+    return readers
 
 
 def _postgresql(url: URL, busy_timeout_s: float) -> Databases:

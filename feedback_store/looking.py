@@ -1,14 +1,20 @@
-"""A look at the database from outside, for `thumbwise doctor`: nothing is locked, migrated or written."""
+"""A look at the database from outside, for `thumbwise doctor` and `migrate`: nothing is locked, migrated or written."""
 
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from sqlalchemy import Connection, exc, text
 
-from feedback_store.databases import connect_databases
-from feedback_store.errors import StoreUnavailable
+from feedback_store.databases import connect_databases, connect_reader
+from feedback_store.errors import NotFound, StoreUnavailable
+from feedback_store.migrations import present_revision
 from feedback_store.outages import outage_of
+from feedback_store.schema import REVISION
+
+T = TypeVar("T")
 
 OLDEST_SQLITE = (3, 51, 3)
 """Before it, two connections that write or checkpoint at once can damage a write-ahead log as it is reset. A store has
@@ -49,6 +55,60 @@ def look_at_postgres(url: str) -> PostgresLook:
         raise outage_of(error) or StoreUnavailable(f"the database refused ({type(error).__name__})") from error
     finally:
         databases.close()
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaLook:
+    """How a store's tables stand to this program."""
+
+    present: str | None
+    """None: there are no tables of ours yet."""
+    wanted: str
+    connections: int
+    """Of Thumbwise's programs to a PostgreSQL, this one left out; on SQLite 0, for its lock file says more."""
+
+    @property
+    def is_older(self) -> bool:
+        """Whether an upgrade is due."""
+        return self.present is not None and self.present < self.wanted
+
+
+def look_at_schema(url: str) -> SchemaLook:
+    """Say which revision a store is at. Raises StoreError for another URL, StoreUnavailable when it does not answer."""
+    try:
+        present, connections = read_beside(
+            url, lambda connection: (present_revision(connection), connections_of_ours(connection))
+        )
+    except NotFound:
+        present, connections = None, 0
+    return SchemaLook(present, REVISION, connections)
+
+
+def read_beside(url: str, fn: Callable[[Connection], T]) -> T:
+    """Return `fn(connection)` of one moment of the store, beside whatever program writes it.
+
+    Raises StoreError for another URL, NotFound for a SQLite file that is not there, StoreUnavailable when the database
+    does not answer.
+    """
+    engine = connect_reader(url, LOOK_S)
+    try:
+        with engine.connect() as connection, connection.begin():
+            return fn(connection)
+    except exc.SQLAlchemyError as error:
+        raise outage_of(error) or StoreUnavailable(f"the database refused ({type(error).__name__})") from error
+    finally:
+        engine.dispose()
+
+
+def connections_of_ours(connection: Connection) -> int:
+    """Count the other connections of Thumbwise's programs to this PostgreSQL."""
+    if connection.dialect.name != "postgresql":
+        return 0
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name = 'thumbwise' AND pid <> pg_backend_pid()"
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 def _look(connection: Connection) -> PostgresLook:

@@ -110,7 +110,7 @@ def erase_rater(connection: Connection, rater_id: str) -> Erasure:
     own_acts = select(feedback.c.feedback_id).where(feedback.c.rater_id == rater_id)
     taught = versions_of_feedback(connection, connection.execute(on_their_words).scalars().all())
     taught += forget_feedback(connection, connection.execute(own_acts).scalars())
-    _forget_what_staff_wrote(connection, said)
+    forget_what_staff_wrote(connection, said)
     forget_quarantines(connection, rater_id)
     forget_rater(connection, rater_id)
     acts = connection.execute(delete(feedback).where(feedback.c.rater_id == rater_id)).rowcount
@@ -124,7 +124,7 @@ def erase_rater(connection: Connection, rater_id: str) -> Erasure:
     }  # fmt: skip
     drawn = connection.execute(update(replies).where(replies.c.rater_id == rater_id).values(**emptied)).rowcount
     for conversation_id in conversation_ids:
-        _delete_if_empty(connection, conversation_id)
+        delete_if_empty(connection, conversation_id)
     connection.execute(delete(raters).where(raters.c.rater_id == rater_id))
     put(connection, touched)  # now, not when the inbox is next looked at: it holds an index of the words
     forget(connection)  # what this connection remembers of the rater and the conversations is gone
@@ -160,7 +160,7 @@ def _replies_in_the_inbox(connection: Connection, rater_id: str) -> list[str]:
     return sorted(connection.execute(query).scalars())
 
 
-def _forget_what_staff_wrote(connection: Connection, said: Select[tuple[str]]) -> None:
+def forget_what_staff_wrote(connection: Connection, said: Select[tuple[str]]) -> None:
     """Operators' rewrites are words for this person's question; notes and reasons quote it. What staff judged stays."""
     is_on = _is_on(said)
     rewrites = _is_rewrite() & is_on
@@ -181,7 +181,8 @@ def _conversations_of(connection: Connection, rater_id: str) -> list[str]:
     return [found for found in connection.execute(query).scalars() if found is not None]
 
 
-def _delete_if_empty(connection: Connection, conversation_id: str) -> None:
+def delete_if_empty(connection: Connection, conversation_id: str) -> None:
+    """Delete a conversation to which nothing belongs any more."""
     for table in (replies, comparisons):
         query = select(table.c.conversation_id).where(table.c.conversation_id == conversation_id).limit(1)
         if connection.execute(query).scalar() is not None:

@@ -2,8 +2,6 @@
 
 import hashlib
 import hmac
-import os
-import secrets
 from pathlib import Path
 
 from sqlalchemy import Connection, Row, select, update
@@ -11,12 +9,10 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from feedback_store.checks import check_channel, check_identifier
-from feedback_store.errors import StoreError
+from feedback_store.key_ring import load_or_create_ring
 from feedback_store.records import Rater
 from feedback_store.schema import now, raters
 from feedback_store.writer import remembered
-
-KEY_BYTES = 32
 
 
 def rater_id_of(key: bytes, channel: str, user: str) -> str:
@@ -27,6 +23,11 @@ def rater_id_of(key: bytes, channel: str, user: str) -> str:
     """
     message = channel.encode() + b"\x00" + user.encode("utf-8", "surrogatepass")
     return hmac.new(key, message, hashlib.sha256).hexdigest()[:32]
+
+
+def key_mark(key: bytes) -> str:
+    """Return what tells one key from another without being a way to it."""
+    return hmac.new(key, b"thumbwise: which key is this?", hashlib.sha256).hexdigest()[:16]
 
 
 STAFF = "staff-"
@@ -47,35 +48,8 @@ def staff_rater_id(actor: str) -> str:
 
 
 def load_or_create_key(path: Path) -> bytes:
-    """Return the key in the file, made on first use with mode 0600. It lives outside the database on purpose.
-
-    Raises StoreError when the file holds no key of 32 bytes in hex.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made = path.with_name(f"{path.name}.{os.getpid()}.new")
-    if not path.exists():
-        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_bytes(KEY_BYTES).hex() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            # A link fails where a rename would replace: of two processes that start together one key wins.
-            os.link(made, path)
-        except FileExistsError:
-            pass
-        finally:
-            made.unlink()
-    try:
-        key = bytes.fromhex(path.read_text().strip())
-    except ValueError:
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise StoreError(
-            f"the rater key {path} does not hold {KEY_BYTES} bytes in hex; restore it from a backup: with another key "
-            "every rater is a stranger"
-        )
-    return key
+    """Return the newest rater key in the file, made on first use with mode 0600. See key_ring.py."""
+    return load_or_create_ring(path).newest
 
 
 def ensure_rater(connection: Connection, rater_id: str, channel: str) -> None:

@@ -23,6 +23,9 @@ class StoreSettings(BaseModel):
 
     url: str | None = None
     """SQLAlchemy URL. None: SQLite at DATA/thumbwise.db. `postgresql://…` for PostgreSQL."""
+    upgrade: Literal["at_start", "by_hand"] = "at_start"
+    """Who brings an older database to this program's schema: "at_start", whichever part opens it first; "by_hand",
+    `thumbwise migrate`, and every part refuses to start until then."""
     group_commit_max: int = Field(default=512, ge=1, le=10_000)
     """Most writes in one commit. 1 is a commit per request (the slow way; kept for the benchmark)."""
     busy_timeout_s: float = Field(default=5.0, gt=0, le=60)
@@ -40,6 +43,31 @@ class PrivacySettings(BaseModel):
     """Who vouches for callers of the bare API (channel "api"): "host", the calling program, so text is kept unless the
     rater declined; "rater": text is kept only after POST /v1/consent. Web, Telegram and Discord always ask the rater.
     """
+
+
+class RetentionSettings(BaseModel):
+    """[retention]: what is deleted after a time, by the trainer's process, once a day. Days that are not set: never."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at: str = Field(default="04:30", pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9])?$")
+    """When, in the time zone of `rounds.timezone`; a day on which nothing ran is made up for. Empty: only by
+    `thumbwise retention`."""
+    unrated_text_days: int | None = Field(default=None, ge=1)
+    """Prompts and replies that nobody rated lose their words, and whose they were, after this many days. The rows stay
+    for what counts them: version, tokens, times."""
+    rated_text_days: int | None = Field(default=None, ge=1)
+    """Rated ones lose their words, with the corrections, reasons and notes on them, this many days after the last thing
+    that was said of them. The votes stay; rounds can learn from them no more."""
+    keep_trained: bool = True
+    """Leave rated texts alone while a version in service (live, canary, the one that a rollback would bring back, and
+    all they descend from) learnt from them. False: they go like others, and the report names those versions."""
+    ended_key_days: int | None = Field(default=None, ge=1)
+    """API keys leave the list this many days after they were revoked or ran out."""
+    audit_days: int | None = Field(default=None, ge=1)
+    """Lines of the log of acts are deleted after this many days."""
+    log_days: int | None = Field(default=90, ge=1)
+    """Older files in DATA/logs (`….log.1` and so on) are deleted after this many days; their size is bounded anyway."""
 
 
 class TrustSettings(BaseModel):

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, exc
 
 from feedback_store.databases import Databases, connect_databases
 from feedback_store.errors import StoreError, StoreUnavailable, Unconfirmed
-from feedback_store.migrations import migrate
+from feedback_store.migrations import migrate, refuse_older
 from feedback_store.outages import outage_of
 from feedback_store.settings import StoreSettings
 from feedback_store.writer import Writer
@@ -47,11 +47,14 @@ class Store:
         """Connect to `url`, create or upgrade its tables, and start the writing thread.
 
         url: `sqlite:///PATH` (the folder is made when missing) or `postgresql://…`. Raises StoreError for another one,
-        Conflict when another process writes the SQLite file, StoreUnavailable when the database does not answer.
+        and where an upgrade is due that is left to somebody's hand, Conflict when another process writes the SQLite
+        file, StoreUnavailable when the database does not answer.
         """
         databases = connect_databases(url, settings.busy_timeout_s)
         try:
             with databases.writer.begin() as connection:
+                if settings.upgrade == "by_hand":
+                    refuse_older(connection)
                 migrate(connection)
         except exc.SQLAlchemyError as error:
             databases.close()

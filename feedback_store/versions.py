@@ -140,7 +140,7 @@ def rollback(connection: Connection, *, actor: str, reason: str, expected_live: 
 
 def rollback_target(connection: Connection) -> int:
     """Return the version that a rollback would bring back. Raises Conflict when there is none."""
-    before = _live_before(connection)
+    before = version_before_live(connection)
     if before is None:
         raise Conflict(f"version {_live(connection)} is the first; there is nothing to roll back to")
     return before
@@ -278,8 +278,11 @@ def _is_rejected(connection: Connection, target: PolicyVersion) -> bool:
     return target.state == "rejected" or connection.execute(forced).scalar_one() > 0
 
 
-def _live_before(connection: Connection) -> int | None:
-    """Replay the log: a promotion goes on top of a stack, a rollback takes it off; what lies under the top is next."""
+def version_before_live(connection: Connection) -> int | None:
+    """Return the version that a rollback would bring back; None when there is none.
+
+    Replays the log: a promotion goes on top of a stack, a rollback takes it off; what lies under the top is next.
+    """
     stack: list[int] = []
     query = select(deployments_table.c.action, deployments_table.c.version).where(
         deployments_table.c.action.in_(("bootstrap", "promote", "rollback"))

@@ -46,7 +46,8 @@ which is how container secrets arrive.
 | --- | --- |
 | `THUMBWISE_ADMIN_TOKEN` | The token of the admin routes. Without it one is made and kept in `DATA/admin.token`. |
 | `THUMBWISE_RATER_KEY` | Key of the hash that stands for a rater's name. Without it one is made and kept in \
-`DATA/rater.key`. Lose it and a rater's old and new votes no longer belong together. |
+`DATA/rater.key`. Lose it and a rater's old and new votes no longer belong together. After a change the former key \
+stands on a line below the new one. |
 | `THUMBWISE_STORE_URL` | The database's URL, which may hold a password. |
 | `THUMBWISE_JUDGE_KEY` | The key of the API that `gate.judge_url` names, sent to it alone. |
 | `THUMBWISE_VLLM_API_KEY` | Where policy.engine is vllm: the key that the servers were started with (`--api-key`). |

@@ -25,6 +25,7 @@ from feedback_store.settings import (
     DiscordSignInSettings,
     GithubSignInSettings,
     PrivacySettings,
+    RetentionSettings,
     StoreSettings,
     TrustSettings,
 )
@@ -42,6 +43,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "discord": DiscordSettings,
     "store": StoreSettings,
     "privacy": PrivacySettings,
+    "retention": RetentionSettings,
     "access": AccessSettings,
     "sign_in.github": GithubSignInSettings,
     "sign_in.discord": DiscordSignInSettings,
@@ -87,6 +89,7 @@ class Settings:
     models_dir: Path
     store: StoreSettings
     privacy: PrivacySettings
+    retention: RetentionSettings
     access: AccessSettings
     sign_in_github: GithubSignInSettings
     sign_in_discord: DiscordSignInSettings
@@ -109,6 +112,8 @@ class Settings:
     """From the environment; None: DATA/admin.token, made when it is missing."""
     rater_key: bytes | None = field(default=None, repr=False)
     """From the environment; None: DATA/rater.key, made when it is missing."""
+    former_rater_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    """From the environment, below `rater_key`, one a line: what it was before."""
     vllm_api_key: str | None = field(default=None, repr=False)
     """From the environment; None: the replicas ask for no key."""
     telegram_token: str | None = field(default=None, repr=False)
@@ -121,6 +126,11 @@ class Settings:
     """Of the application that [sign_in.discord] names, from the environment."""
     config_file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def store_url(self) -> str:
+        """The database in use: without store.url, SQLite in the data folder."""
+        return self.store.url or f"sqlite:///{self.data_dir / 'thumbwise.db'}"
 
     def section(self, name: str) -> BaseModel:
         """Return the settings of one section of the file."""
@@ -151,7 +161,7 @@ def load_settings(
     if secrets["STORE_URL"] is not None:
         found["store.url"] = (secrets["STORE_URL"], PREFIX + "STORE_URL")
     sections = {name: _section(name, model, found, problems) for name, model in SECTIONS.items()}
-    key = _rater_key(secrets["RATER_KEY"], problems)
+    rater_keys = _rater_keys(secrets["RATER_KEY"], problems)
     _check_header_value("VLLM_API_KEY", secrets["VLLM_API_KEY"], problems)
     problems += _at_odds(sections) + _halves_of_sign_in(sections, secrets)
     if problems:
@@ -160,7 +170,8 @@ def load_settings(
         data_dir=data_dir,
         models_dir=models_dir_of(data_dir, environ),
         admin_token=secrets["ADMIN_TOKEN"],
-        rater_key=key,
+        rater_key=rater_keys[0] if rater_keys else None,
+        former_rater_keys=rater_keys[1:],
         vllm_api_key=secrets["VLLM_API_KEY"],
         telegram_token=secrets["TELEGRAM_TOKEN"],
         discord_token=secrets["DISCORD_TOKEN"],
@@ -287,11 +298,13 @@ def _secret(environ: Mapping[str, str], name: str, problems: list[str]) -> str |
     return value
 
 
-def _rater_key(value: str | None, problems: list[str]) -> bytes | None:
-    """A key too short to be secret would let anyone hash names and find their raters."""
-    if value is not None and len(value) < 16:
-        problems.append(f"{PREFIX}RATER_KEY has {len(value)} characters; wanted at least 16, kept secret")
-    return None if value is None else value.encode()
+def _rater_keys(value: str | None, problems: list[str]) -> tuple[bytes, ...]:
+    """One key a line, the newest first. One too short to be secret would let anyone hash names and find raters."""
+    keys = [line.strip() for line in (value or "").splitlines() if line.strip()]
+    for key in keys:
+        if len(key) < 16:
+            problems.append(f"{PREFIX}RATER_KEY has {len(key)} characters; wanted at least 16, kept secret")
+    return tuple(key.encode() for key in keys)
 
 
 def _check_header_value(name: str, value: str | None, problems: list[str]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from feedback_store.settings import TrustSettings
+from feedback_store.settings import RetentionSettings, TrustSettings
 from feedback_store.store import Store
 from serving.settings import PolicySettings
 from trainer.method_settings import OnlineSettings, RewardSettings
@@ -29,6 +29,7 @@ class TrainerContext:
     online: OnlineSettings = field(default_factory=OnlineSettings)
     canary: CanarySettings = field(default_factory=CanarySettings)
     trust: TrustSettings = field(default_factory=TrustSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
     prepare_version: Callable[[int], None] = lambda version: None
     """Called before a promotion: loads the version beside the live one, or raises AdapterRefused."""
     on_pointer_moved: Callable[[], None] = lambda: None

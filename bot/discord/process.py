@@ -15,6 +15,7 @@ import httpx
 
 from bot.admin import AdminDesk
 from bot.book import FileBook
+from bot.button_keys import button_secrets
 from bot.discord.client import ThumbwiseBot, options_of
 from bot.discord.operating import add_admin_commands, sync_commands, tell_operators, watch
 from bot.notices import Notice, NoticeBoard
@@ -83,7 +84,10 @@ async def built(bot: DiscordBot) -> AsyncIterator[ThumbwiseBot]:
         tasks: list[asyncio.Task[Any]] = []
 
         async def cogs(running: ThumbwiseBot) -> None:
-            rating = DiscordRating(running, client, options=options_of(bot.settings), book=FileBook(file))
+            secret = button_secrets(folder, bot.token)
+            rating = DiscordRating(
+                running, client, options=options_of(bot.settings), book=FileBook(file), secret=secret
+            )
             await running.add_cog(rating)
             speaking = OperatorLanguages(file, rating.parts.marks.person, bot.settings.notice_language)
             if bot.settings.admin_ids:

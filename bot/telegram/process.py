@@ -20,6 +20,7 @@ from telegram.request import HTTPXRequest
 
 from bot.admin import AdminDesk
 from bot.book import FileBook
+from bot.button_keys import button_secrets
 from bot.notices import Notice, NoticeBoard
 from bot.operators import OperatorLanguages
 from bot.running import run_until_signalled
@@ -71,7 +72,14 @@ async def run_until(bot: TelegramBot, stopping: asyncio.Event) -> None:
         file = parts.enter_context(bot_file.open_bot_file(folder / f"telegram-{bot_id}.db"))
         client = await parts.enter_async_context(_client(bot))
         application = _application(bot)
-        rating = attach(application, client, block=True, options=_options(bot.settings), book=FileBook(file))
+        rating = attach(
+            application,
+            client,
+            block=True,
+            options=_options(bot.settings),
+            book=FileBook(file),
+            secret=button_secrets(folder, bot.token),
+        )
         add_admin_commands(application, rating, AdminDesk(client, "telegram", frozenset(bot.settings.admin_ids)))
         languages = OperatorLanguages(file, rating.parts.marks.person, bot.settings.notice_language)
         note_languages(application, languages, bot.settings.operator_chats)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, delete, insert, select
 
 from feedback_store.access.users import User, get_user
+from feedback_store.audit import Act, record
 from feedback_store.schema import now, sessions
 
 
@@ -54,6 +55,13 @@ def find_session(connection: Connection, token: str, *, at: datetime | None = No
 def end_session(connection: Connection, token: str) -> None:
     """Sign out."""
     connection.execute(delete(sessions).where(sessions.c.session_sha256 == _digest(token)))
+
+
+def end_all_sessions(connection: Connection, actor: str) -> int:
+    """Sign everybody out, note it in the log of acts, and return how many sign-ins that were."""
+    ended = connection.execute(delete(sessions)).rowcount
+    record(connection, Act(actor, "session.end_all", details={"sessions": ended}))
+    return ended
 
 
 def _digest(token: str) -> str:

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 from feedback_store.connection import Connection
 from feedback_store.errors import StoreUnavailable
-from feedback_store.raters import ensure_rater, get_rater, rater_id_of
+from feedback_store.raters import ensure_rater, get_rater
 from feedback_store.records import Message, Sampling
 from feedback_store.replies import add_comparison, add_reply
 from feedback_store.settings import PrivacySettings
@@ -31,6 +31,7 @@ from serving.api.drawing import Candidate, Draw, draw_whole, grow, new_id, start
 from serving.api.dueling import settle_duel, start_duel
 from serving.api.errors import ApiError, as_api_error, unavailable
 from serving.api.event_stream import DONE, EventStream, event, until_gone
+from serving.api.who import rater_of
 from serving.engine import EngineUnavailable, QueueFull
 from serving.telemetry import ChatSpan
 
@@ -84,7 +85,7 @@ async def begin(context: ApiContext, body: ChatBody) -> Draw:
     messages = body.prompt(context.policy)
     rendered_prompt, prompt_ids = await run_in_threadpool(_render, context, messages)
     completion_id = new_id()
-    rater_id = rater_id_of(context.rater_key, metadata.channel, body.user) if body.user else None
+    rater_id = await rater_of(context, metadata.channel, body.user) if body.user else None
     conversation_id = metadata.conversation_id or _new_conversation(context, rater_id)
 
     def versions() -> tuple[int | None, ...]:

@@ -7,9 +7,10 @@ from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from feedback_store.raters import get_rater, rater_id_of, set_consent
+from feedback_store.raters import get_rater, set_consent
 from serving.api.bodies import Channel, RaterName, StrictBody, read_body
 from serving.api.context import context_of
+from serving.api.who import rater_of
 
 router = APIRouter(tags=["consent"])
 
@@ -46,7 +47,7 @@ async def give_or_revoke_consent(request: Request) -> Response:
     """Note a rater's yes or no. It counts from the next reply on; a no is always honoured."""
     context = context_of(request)
     body = await read_body(request, ConsentBody)
-    rater_id = rater_id_of(context.rater_key, body.channel, body.rater)
+    rater_id = await rater_of(context, body.channel, body.rater)
     version = context.privacy.consent_version
     await context.store.write_in_time(set_consent, rater_id, body.channel, body.given, version)
     held_back = body.channel in context.held_back_channels
@@ -60,7 +61,7 @@ async def read_consent(
 ) -> Response:
     """Return what this rater has answered; an unknown rater was never asked."""
     context = context_of(request)
-    found = await context.store.read_async(get_rater, rater_id_of(context.rater_key, channel, rater))
+    found = await context.store.read_async(get_rater, await rater_of(context, channel, rater))
     state = ConsentState(
         consent=found.consent if found else None,
         version=found.consent_version if found else None,

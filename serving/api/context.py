@@ -29,13 +29,15 @@ def _unknown_readiness() -> dict[str, Any]:
 
 @dataclass(slots=True)
 class ApiContext:
-    """The parts of one server. `stopping` is the only thing that changes: from then on no reply is admitted."""
+    """The parts of one server. `stopping` is what changes: from then on no reply is admitted."""
 
     store: Store
     engine: Engine
     rater_key: bytes = field(repr=False)
     admin_token: str = field(repr=False)
     data_dir: Path
+    former_rater_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    """Keys that were the rater key before: whoever is known by one of them is taken over when they are seen."""
     policy: PolicySettings = field(default_factory=PolicySettings)
     serving: ServingSettings = field(default_factory=ServingSettings)
     duels: DuelSettings = field(default_factory=DuelSettings)
@@ -69,6 +71,8 @@ class ApiContext:
     under_way: RepliesUnderWay = field(default_factory=RepliesUnderWay)
     started_at: float = field(default_factory=time.monotonic)
     stopping: bool = False
+    settled_raters: set[str] = field(default_factory=set, repr=False)
+    """Raters of whom nothing is left under a former key, as far as this server has looked."""
 
     def live_policy(self) -> PolicyRef | None:
         """Return the policy that new replies are pinned to, or None while no generation is live."""

@@ -15,7 +15,6 @@ from starlette.responses import Response
 
 from feedback_store.connection import Connection
 from feedback_store.feedback import history
-from feedback_store.raters import rater_id_of
 from feedback_store.records import Conversation, FinishReason, Message, Reply, Thumb
 from feedback_store.replies import conversation_replies, conversations_of
 from serving.api.answers import Listing, answer
@@ -23,6 +22,7 @@ from serving.api.auth import BEARER, require_admin
 from serving.api.bodies import IDENTIFIER, Channel, RaterName
 from serving.api.context import context_of
 from serving.api.errors import ApiError
+from serving.api.who import rater_of
 
 router = APIRouter(tags=["conversations"])
 
@@ -90,7 +90,7 @@ async def read_conversation(
 async def _rater_id(request: Request, channel: Channel, rater: str, bearer: HTTPAuthorizationCredentials | None) -> str:
     if channel != "web":
         await require_admin(request, bearer)
-    return rater_id_of(context_of(request).rater_key, channel, rater)
+    return await rater_of(context_of(request), channel, rater)
 
 
 def _history_of(connection: Connection, conversation_id: str, rater_id: str) -> ConversationHistory:

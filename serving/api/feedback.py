@@ -16,13 +16,14 @@ from starlette.responses import Response
 from feedback_store.connection import Connection
 from feedback_store.errors import NotFound
 from feedback_store.feedback import add_feedback
-from feedback_store.raters import ensure_rater, get_rater, rater_id_of
+from feedback_store.raters import ensure_rater, get_rater
 from feedback_store.records import FeedbackAck, FeedbackKind, NewFeedback, Thumb
 from feedback_store.settings import PrivacySettings
 from serving.api.bodies import NO_NUL, Channel, Identifier, RaterName, StrictBody, read_body
 from serving.api.consent_rule import may_keep_text
 from serving.api.context import ApiContext, context_of
 from serving.api.errors import ApiError
+from serving.api.who import rater_of
 
 router = APIRouter(tags=["feedback"])
 
@@ -112,7 +113,7 @@ async def give_feedback(request: Request) -> Response:
     kind = body.kind()
     act = NewFeedback(
         kind=kind,
-        rater_id=rater_id_of(context.rater_key, body.channel, body.rater),
+        rater_id=await rater_of(context, body.channel, body.rater),
         channel=body.channel,
         reply_id=body.reply_id,
         comparison_id=body.comparison_id,

@@ -15,13 +15,13 @@ from starlette.responses import Response
 
 from feedback_store.audit import ERASED_RATER, Act, audited
 from feedback_store.rater_data import Erasure, erase_rater, rater_data
-from feedback_store.raters import rater_id_of
 from feedback_store.records import Rater, Reply
 from serving.api.answers import answer, feedback_row
 from serving.api.auth import BEARER, caller_of, require_admin
 from serving.api.bodies import Channel, RaterName, StrictBody, read_body
 from serving.api.context import context_of
 from serving.api.records import FeedbackEvent
+from serving.api.who import rater_of
 
 router = APIRouter(tags=["raters"])
 
@@ -60,7 +60,7 @@ async def export_rater(
     context = context_of(request)
     if channel != "web":
         await require_admin(request, bearer)
-    found = await context.store.read_async(rater_data, rater_id_of(context.rater_key, channel, rater))
+    found = await context.store.read_async(rater_data, await rater_of(context, channel, rater))
     acts = [feedback_row(act) for act in found.feedback]
     return answer({"rater": found.rater, "replies": found.replies, "feedback": acts})
 
@@ -73,7 +73,7 @@ async def erase_rater_data(request: Request, bearer: Bearer = None) -> Response:
     """
     context = context_of(request)
     body = await read_body(request, EraseBody)
-    rater_id = rater_id_of(context.rater_key, body.channel, body.rater)
+    rater_id = await rater_of(context, body.channel, body.rater)
     if body.channel == "web":
         return answer(await context.store.write_async(erase_rater, rater_id))
     await require_admin(request, bearer)

@@ -29,7 +29,7 @@ def test_help_names_every_command() -> None:
     result = thumbwise("--help")
     names = (
         "up", "serve", "train", "chat", "round", "version", "readiness", "feedback", "candidates", "raters", "packs",
-        "demo", "config", "doctor",
+        "demo", "config", "doctor", "backup", "restore", "migrate", "retention", "keys",
     )  # fmt: skip
     assert result.exit_code == 0
     assert all(f"\n  {name} " in result.stdout for name in names)

@@ -2,9 +2,6 @@
 
 import re
 import shlex
-import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -91,20 +88,3 @@ def test_capacity_is_arithmetic_and_what_was_not_measured_stays_empty() -> None:
     assert cells["people who chat at the same time"] == ["300", "–", "–"]
     assert cells["people a day"] == cells["votes a day"] == ["12,000", "–", "–"]
     assert cells["hours until a round has its 200 thumbs"] == ["0.4", "–", "–"]
-
-
-def test_the_backup_of_sqlite_holds_what_was_written_before_it_while_the_store_is_open(tmp_path: Path) -> None:
-    (line,) = [line for line in OPERATIONS.splitlines() if "a.backup(b)" in line]
-    words = shlex.split(line)
-    assert words[-2:] == ["data/thumbwise.db", "copy.db"]
-    store = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
-    store.execute("PRAGMA journal_mode=WAL")
-    store.execute("CREATE TABLE votes (thumb TEXT)")
-    store.execute("INSERT INTO votes VALUES ('up')")
-    done = [sys.executable, *words[1:-2], str(tmp_path / "store.db"), str(tmp_path / "copy.db")]
-    subprocess.run(done, check=True)
-    store.execute("INSERT INTO votes VALUES ('later')")
-    with sqlite3.connect(tmp_path / "copy.db") as copy:
-        assert copy.execute("SELECT thumb FROM votes").fetchall() == [("up",)]
-    copy.close()
-    store.close()

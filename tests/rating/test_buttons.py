@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.api.drawing import new_id
-from thumbwise.rating.buttons import LIFE_MINUTES, PREFIX, Act, Button, ButtonRefused, ButtonSigner
+from thumbwise.rating.buttons import LIFE_MINUTES, PREFIX, Act, Button, ButtonRefused, ButtonSecrets, ButtonSigner
 
 CHAT, ANNA, BEN = -1001234567890123, 7_123_456_789, 42
 
@@ -111,3 +111,18 @@ def test_a_target_that_cannot_fit_is_an_error_where_it_is_made(signer: ButtonSig
         signer.data(Button(Act.THUMB_UP, "x" * 65), CHAT)
     with pytest.raises(ValueError, match="0 to 255"):
         signer.data(Button(Act.REASON, "r-1", 256), CHAT)
+
+
+def test_buttons_of_a_former_key_work_until_its_time_is_over() -> None:
+    present = [1_000.0]
+    old = ButtonSigner("the former key", "telegram:1").data(Button(Act.THUMB_UP, "reply"), 7)
+    keys = ButtonSecrets(b"the new key", (("the former key", 2_000.0),))
+    signer = ButtonSigner(keys, "telegram:1", lambda: present[0])
+    assert signer.read(old, 7, clicker=5).target == "reply"
+    fresh = signer.data(Button(Act.THUMB_UP, "reply"), 7)
+    assert fresh != old, "what is signed now is signed with the new one"
+    present[0] = 2_000.0
+    with pytest.raises(ButtonRefused, match="forged"):
+        signer.read(old, 7, clicker=5)
+    assert signer.read(fresh, 7, clicker=5).target == "reply"
+    assert "key" not in repr(keys).replace("newest", "")

@@ -19,7 +19,13 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, get_args
 
-from thumbwise.cli.data_folder import load_or_create_token, make_data_dir, remove_server_file, write_server_file
+from thumbwise.cli.data_folder import (
+    load_or_create_token,
+    make_data_dir,
+    rater_keys,
+    remove_server_file,
+    write_server_file,
+)
 from thumbwise.cli.logs import log_to
 from thumbwise.cli.say import Failure, to_stderr
 from thumbwise.cli.threads import engine_threads, quiet_openmp
@@ -111,12 +117,14 @@ def _trainer(settings: "Settings", store: "Store", base_dir: Path, base_model: s
         online=settings.online,
         canary=settings.canary,
         trust=settings.trust,
+        retention=settings.retention,
     )
 
 
 def _start_trainer(context: "TrainerContext", parts: contextlib.ExitStack) -> None:
-    """Start the clock, the supervisor and the canary's judge; `parts` stops them."""
+    """Start the clocks, the supervisor and the canary's judge; `parts` stops them."""
     from trainer.canary_judge import CanaryJudge
+    from trainer.retention import RetentionClock
     from trainer.schedule import RoundClock
     from trainer.supervisor import Supervisor
 
@@ -132,21 +140,27 @@ def _start_trainer(context: "TrainerContext", parts: contextlib.ExitStack) -> No
     judge = CanaryJudge(context)
     judge.start()
     parts.callback(judge.close)
+    retention = RetentionClock(context)
+    retention.start()
+    parts.callback(retention.close)
 
 
 def open_store(settings: "Settings") -> "Store":
-    """Open the store that the settings name: without a URL, SQLite in the data folder."""
+    """Open the store that the settings name, and finish a restore of it that was cut short."""
+    from feedback_store.backup.restoring import finish_restore
     from feedback_store.errors import Conflict
     from feedback_store.store import Store
 
-    url = settings.store.url or f"sqlite:///{settings.data_dir / 'thumbwise.db'}"
     try:
-        return Store.open(url, settings=settings.store)
+        store = Store.open(settings.store_url, settings=settings.store)
     except Conflict as error:
         raise Failure(
             f"{error}\nIs another server running over {settings.data_dir}? One process writes a SQLite file; for "
             "several, set THUMBWISE_STORE_URL to a PostgreSQL."
         ) from error
+    if finish_restore(store, settings.data_dir):
+        to_stderr().print("finished a restore that was cut short: its files are in their places")
+    return store
 
 
 def _listen(settings: "Settings") -> socket.socket:
@@ -266,15 +280,16 @@ def _open_engine(
 
 
 def _context(settings: "Settings", store: "Store", engine: Any, follower: "PolicyFollower", token: str) -> Any:
-    from feedback_store.raters import load_or_create_key
     from serving.api import ApiContext
     from trainer.canary_judge import canary_report
     from trainer.readiness import readiness
 
+    rater_key, *former = rater_keys(settings)
     return ApiContext(
         store=store,
         engine=engine,
-        rater_key=settings.rater_key or load_or_create_key(settings.data_dir / "rater.key"),
+        rater_key=rater_key,
+        former_rater_keys=tuple(former),
         admin_token=token,
         data_dir=settings.data_dir,
         policy=settings.policy,

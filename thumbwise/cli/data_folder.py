@@ -4,9 +4,15 @@ import json
 import os
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from thumbwise.cli.connection import SERVER_FILE, TOKEN_FILE
 from thumbwise.cli.say import Failure
+
+if TYPE_CHECKING:
+    from thumbwise.config import Settings
+
+RATER_KEY_FILE = "rater.key"
 
 
 def make_data_dir(data_dir: Path) -> None:
@@ -23,9 +29,23 @@ def load_or_create_token(data_dir: Path) -> tuple[str, bool]:
     path = data_dir / TOKEN_FILE
     if path.exists() and (token := path.read_text(encoding="utf-8").strip()):
         return token, False
+    return new_token(data_dir), True
+
+
+def new_token(data_dir: Path) -> str:
+    """Make the admin's token anew and return it; a running server goes on with the one before until it is restarted."""
     token = secrets.token_urlsafe(32)
-    _write_private(path, token + "\n")
-    return token, True
+    _write_private(data_dir / TOKEN_FILE, token + "\n")
+    return token
+
+
+def rater_keys(settings: "Settings") -> tuple[bytes, ...]:
+    """Return the rater key and, behind it, what it was before: from the environment, else DATA/rater.key."""
+    from feedback_store.key_ring import load_or_create_ring
+
+    if settings.rater_key is not None:
+        return (settings.rater_key, *settings.former_rater_keys)
+    return load_or_create_ring(settings.data_dir / RATER_KEY_FILE).keys
 
 
 def write_server_file(data_dir: Path, url: str) -> None:

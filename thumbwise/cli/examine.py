@@ -166,6 +166,22 @@ def _store(settings: "Settings") -> Iterator[Finding]:
         yield Finding("store", "ok", f"SQLite, {path.stat().st_size / 2**20:.1f} MiB")
     else:
         yield Finding("store", "note", "SQLite, empty as yet", "the first start makes it")
+    yield from _schema(settings)
+
+
+def _schema(settings: "Settings") -> Iterator[Finding]:
+    from feedback_store.errors import StoreError
+    from feedback_store.looking import look_at_schema
+
+    try:
+        look = look_at_schema(settings.store_url)
+    except StoreError:
+        return  # "database" says so
+    if look.is_older:
+        by_hand = settings.store.upgrade == "by_hand"
+        do = "thumbwise backup, then thumbwise migrate" if by_hand else "thumbwise backup; the next start upgrades it"
+        found = f"revision {look.present}, wanted {look.wanted}"
+        yield Finding("schema", "bad" if by_hand else "note", found, do)
 
 
 def _server(data_dir: Path) -> Finding:

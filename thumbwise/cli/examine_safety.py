@@ -34,7 +34,7 @@ MOST_CLOCK_SKEW_S = 5.0
 EARLIEST_CLOCK = datetime.fromisoformat("2026-01-01T00:00:00+00:00").timestamp()
 """No machine that runs this program has an earlier date: it has lost its clock."""
 PINNED = ("torch", "transformers", "trl", "peft", "sqlalchemy", "fastapi")
-PRIVATE = ("rater.key", "thumbwise.db", "thumbwise.db-wal", "thumbwise.db-shm", "server.json")
+PRIVATE = ("rater.key", "thumbwise.db", "thumbwise.db-wal", "thumbwise.db-shm", "server.json", "bots/buttons.key")
 
 
 def examine_safety(data_dir: Path, settings: "Settings | None", environ: Mapping[str, str]) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from thumbwise.discord.reactions import Reactions
 from thumbwise.discord.showing import Stage, fresh_card, stage_of_interaction, stage_of_message
 from thumbwise.discord.slash import Commands, tree_commands
 from thumbwise.rating.book import ReplyBook, Shown
-from thumbwise.rating.buttons import PATTERN
+from thumbwise.rating.buttons import PATTERN, ButtonSecrets
 
 AnyBot = commands.Bot | commands.AutoShardedBot
 Asked = discord.Message | discord.Interaction[Any]
@@ -40,7 +40,7 @@ class DiscordRating(commands.Cog, name=COG_NAME):
         slash_commands: bool | None = None,
         options: Options | None = None,
         book: ReplyBook | None = None,
-        secret: bytes | str | None = None,
+        secret: bytes | str | ButtonSecrets | None = None,
         close_client: bool = False,
     ) -> None:
         """Prepare. mode: "policy", our model answers direct messages and messages that mention the bot; "host", the

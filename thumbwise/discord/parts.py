@@ -10,7 +10,7 @@ import discord
 from thumbwise.client import AsyncThumbwise
 from thumbwise.discord.outbox import send_edit
 from thumbwise.rating.book import Marks, MemoryBook, ReplyBook
-from thumbwise.rating.buttons import Act, Button, ButtonSigner
+from thumbwise.rating.buttons import Act, Button, ButtonSecrets, ButtonSigner
 from thumbwise.rating.conversations import Conversations, Place
 from thumbwise.rating.desk import RatingDesk
 from thumbwise.rating.latest_edits import LatestEdits
@@ -102,20 +102,21 @@ def parts_of_bot(
     client: AsyncThumbwise,
     options: Options,
     book: ReplyBook | None = None,
-    secret: bytes | str | None = None,
+    secret: bytes | str | ButtonSecrets | None = None,
 ) -> Parts:
     """Put the parts together, once the bot has logged in. Its token is the secret of buttons and marks by default."""
     if bot.user is None or not (secret or bot.http.token):
         raise RuntimeError("the bot has not logged in; wanted one that Discord has told its id")
     scope = f"{CHANNEL}:{bot.user.id}"
-    key = secret or bot.http.token or ""
-    marks, book, conversations = Marks(key, scope), book or MemoryBook(), Conversations()
+    token = bot.http.token or ""
+    of_marks = token if secret is None or isinstance(secret, ButtonSecrets) else secret
+    marks, book, conversations = Marks(of_marks, scope), book or MemoryBook(), Conversations()
     return Parts(
         bot=bot,
         bot_id=bot.user.id,
         client=client,
         options=options,
-        signer=ButtonSigner(key, scope),
+        signer=ButtonSigner(secret or token, scope),
         marks=marks,
         book=book,
         desk=RatingDesk(client, CHANNEL, book, marks, scope),

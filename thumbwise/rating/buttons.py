@@ -24,8 +24,8 @@ import re
 import secrets
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Literal
 
@@ -93,6 +93,15 @@ class ButtonRefused(ValueError):
         self.reason: RefusalReason = reason
 
 
+@dataclass(frozen=True, slots=True)
+class ButtonSecrets:
+    """What buttons are signed with, and what older ones were signed with."""
+
+    newest: bytes | str = field(repr=False)
+    former: tuple[tuple[bytes | str, float], ...] = field(default=(), repr=False)
+    """Each with the time (seconds since 1970) until which it is still known."""
+
+
 class ButtonSigner:
     """Signs and verifies the buttons of one bot.
 
@@ -100,9 +109,10 @@ class ButtonSigner:
     and bot (`telegram:123`). `refused` counts refusals by reason, for metrics and tests.
     """
 
-    def __init__(self, secret: bytes | str, scope: str, clock: Callable[[], float] = time.time) -> None:
-        raw = secret.encode() if isinstance(secret, str) else secret
-        self._key = hmac.new(raw, b"thumbwise buttons\x00" + scope.encode(), hashlib.sha256).digest()
+    def __init__(self, secret: bytes | str | ButtonSecrets, scope: str, clock: Callable[[], float] = time.time) -> None:
+        given = secret if isinstance(secret, ButtonSecrets) else ButtonSecrets(secret)
+        self._key = _key_of(given.newest, scope)
+        self._former = tuple((_key_of(one, scope), until) for one, until in given.former)
         self._clock = clock
         self._used: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
         self.refused: Counter[RefusalReason] = Counter()
@@ -110,7 +120,7 @@ class ButtonSigner:
     def data(self, button: Button, chat: int | str) -> str:
         """Return the signed data of a button that is shown in `chat`. Raises ValueError for what cannot be packed."""
         body = _pack(button, self._minute())
-        return PREFIX + base64.urlsafe_b64encode(body + self._mac(body, chat)).decode().rstrip("=")
+        return PREFIX + base64.urlsafe_b64encode(body + _mac(self._key, body, chat)).decode().rstrip("=")
 
     def read(self, data: str, chat: int | str, clicker: int, event: str = "") -> Button:
         """Return the button that `clicker` pressed in `chat`. Raises ButtonRefused, and counts it.
@@ -151,15 +161,17 @@ class ButtonSigner:
         try:
             raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
             body, mac = raw[:-MAC_BYTES], raw[-MAC_BYTES:]
-            if not hmac.compare_digest(mac, self._mac(body, chat)):
+            if not any(hmac.compare_digest(mac, _mac(key, body, chat)) for key in self._known()):
                 raise ButtonRefused("forged")
             button, issued = _unpack(body)
         except (binascii.Error, IndexError, ValueError) as error:
             raise error if isinstance(error, ButtonRefused) else ButtonRefused("forged") from error
         return button, issued, mac
 
-    def _mac(self, body: bytes, chat: int | str) -> bytes:
-        return hmac.new(self._key, str(chat).encode() + b"\x00" + body, hashlib.sha256).digest()[:MAC_BYTES]
+    def _known(self) -> Iterator[bytes]:
+        yield self._key
+        present = self._clock()
+        yield from (key for key, until in self._former if present < until)
 
     def _minute(self) -> int:
         return int(self._clock() // 60)
@@ -170,6 +182,15 @@ class ButtonSigner:
             if present - used_at <= LIFE_MINUTES:
                 return
             del self._used[mac]
+
+
+def _key_of(secret: bytes | str, scope: str) -> bytes:
+    raw = secret.encode() if isinstance(secret, str) else secret
+    return hmac.new(raw, b"thumbwise buttons\x00" + scope.encode(), hashlib.sha256).digest()
+
+
+def _mac(key: bytes, body: bytes, chat: int | str) -> bytes:
+    return hmac.new(key, str(chat).encode() + b"\x00" + body, hashlib.sha256).digest()[:MAC_BYTES]
 
 
 def reply_in(comparison_id: str, place: int) -> str:

@@ -34,7 +34,7 @@ from telegram.ext import (
 
 from thumbwise.client import AsyncThumbwise
 from thumbwise.rating.book import ReplyBook, Shown
-from thumbwise.rating.buttons import PATTERN
+from thumbwise.rating.buttons import PATTERN, ButtonSecrets
 from thumbwise.telegram.chatting import Chatting
 from thumbwise.telegram.commands import NAMES, Commands
 from thumbwise.telegram.parts import Mode, Options, Parts, parts_of_bot, texts_of
@@ -89,7 +89,7 @@ def attach(
     block: bool = False,
     options: Options | None = None,
     book: ReplyBook | None = None,
-    secret: bytes | str | None = None,
+    secret: bytes | str | ButtonSecrets | None = None,
 ) -> TelegramRating:
     """Add our handlers to an Application, before or after it was initialised.
 

@@ -9,7 +9,7 @@ from telegram.constants import ChatType
 
 from thumbwise.client import AsyncThumbwise
 from thumbwise.rating.book import Marks, MemoryBook, ReplyBook
-from thumbwise.rating.buttons import Act, Button, ButtonSigner
+from thumbwise.rating.buttons import Act, Button, ButtonSecrets, ButtonSigner
 from thumbwise.rating.cards import Card
 from thumbwise.rating.conversations import Conversations, Place
 from thumbwise.rating.desk import RatingDesk
@@ -96,11 +96,13 @@ def parts_of_bot(
     client: AsyncThumbwise,
     options: Options,
     book: ReplyBook | None = None,
-    secret: bytes | str | None = None,
+    secret: bytes | str | ButtonSecrets | None = None,
 ) -> Parts:
-    """Put the parts together. The bot's token is the secret of buttons and marks unless another one is given."""
+    """Put the parts together. The bot's token is the secret of buttons and marks unless another one is given; those of
+    buttons alone leave the marks to the token."""
     scope = f"{CHANNEL}:{bot_id_of(bot)}"
-    marks, book = Marks(secret or bot.token, scope), book or MemoryBook()
+    of_marks = bot.token if secret is None or isinstance(secret, ButtonSecrets) else secret
+    marks, book = Marks(of_marks, scope), book or MemoryBook()
     conversations = Conversations()
     outbox = Outbox()
     return Parts(
