@@ -4,13 +4,17 @@ The number rises with each. Whoever keeps texts outside the database (a round's 
 its copy knows of, and looks again when there is a newer one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from feedback_store.errors import NotFound
-from feedback_store.schema import erasures, now
+from feedback_store.schema import erasures, feedback, now, replies
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +59,26 @@ def get_erasure(connection: Connection, erasure_id: int) -> ErasureRow:
     if row is None:
         raise NotFound(f"no erasure {erasure_id}")
     return ErasureRow(**row)
+
+
+def emptied_replies(connection: Connection, reply_ids: Sequence[str]) -> set[str]:
+    """Return which of these replies have no text any more."""
+    kept: set[str] = set()
+    for part in _parts(reply_ids):
+        query = select(replies.c.reply_id).where(replies.c.reply_id.in_(part), replies.c.text.is_not(None))
+        kept.update(connection.execute(query).scalars())
+    return set(reply_ids) - kept
+
+
+def deleted_acts(connection: Connection, feedback_ids: Sequence[int]) -> set[int]:
+    """Return which of these acts are not there any more."""
+    kept: set[int] = set()
+    for part in _parts(feedback_ids):
+        kept.update(
+            connection.execute(select(feedback.c.feedback_id).where(feedback.c.feedback_id.in_(part))).scalars()
+        )
+    return set(feedback_ids) - kept
+
+
+def _parts(items: Sequence[T]) -> list[Sequence[T]]:
+    return [items[start : start + 500] for start in range(0, len(items), 500)]
