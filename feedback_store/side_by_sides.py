@@ -148,6 +148,11 @@ def lift_veto(connection: Connection, version: int) -> None:
         raise Conflict(f"version {version} was not vetoed; there is nothing to lift")
 
 
+def is_vetoed(connection: Connection, version: int) -> bool:
+    """Whether somebody has forbidden this version to serve."""
+    return connection.execute(select(vetoes.c.version).where(vetoes.c.version == version)).scalar() is not None
+
+
 def why_blocked(connection: Connection, version: int) -> str | None:
     """Say why people keep a version from serving; None when they do not."""
     row = connection.execute(select(vetoes).where(vetoes.c.version == version)).mappings().one_or_none()

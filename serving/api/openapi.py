@@ -15,6 +15,7 @@ from serving.api.candidates import CandidatesBody
 from serving.api.chat_answer import ChatCompletion
 from serving.api.chat_body import ChatBody
 from serving.api.consent import ConsentBody, ConsentState
+from serving.api.erasures import RetireBody
 from serving.api.exchange import JSON_LINES
 from serving.api.feedback import FeedbackBody, FeedbackReceipt
 from serving.api.oversight import NewQuarantineBody, QuarantineBody, SideBySideVoteBody, VetoBody
@@ -27,6 +28,7 @@ BODIES: dict[tuple[str, str], type[BaseModel]] = {
     ("/v1/feedback", "post"): FeedbackBody,
     ("/v1/consent", "post"): ConsentBody,
     ("/v1/raters/erase", "post"): EraseBody,
+    ("/v1/erasures/{erasure_id}/retire", "post"): RetireBody,
     ("/v1/rounds", "post"): RoundBody,
     ("/v1/versions/{version}/promote", "post"): PromoteBody,
     ("/v1/rollback", "post"): RollbackBody,

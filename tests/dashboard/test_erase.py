@@ -56,6 +56,7 @@ def test_what_is_shown_is_what_is_erased_and_the_report_names_nobody(
         "replies": plan.replies,
         "feedback": plan.feedback,
         "versions": plan.affected_versions,
+        "erasure": 1,
     }
     flagged = house.store.read(lineage.flagged_versions)
     assert set(plan.affected_versions) <= set(flagged)
