@@ -66,7 +66,8 @@ STATUS_WORDS = {
     "409": "Something is not in the state that this needs; look again.",
     "413": "The body is too large.",
     "415": "The content type is not the wanted one.",
-    "429": "The queue of replies is full, or holds too many of this user; Retry-After says when to come back.",
+    "429": "The queue of replies is full or holds too many of this user, or a rater votes too fast; Retry-After says "
+    "when to come back.",
     "503": "The server is starting or stopping, or the store is away; Retry-After says when to come back.",
 }
 
