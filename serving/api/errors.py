@@ -2,7 +2,8 @@
 
 ApiError carries its status and goes out as it is. NotFound → 404 · Conflict → 409 · Refused → 400 (param: its field) ·
 StoreUnavailable, Unconfirmed → 503 (Retry-After) · QueueFull, TooManyVotes → 429 (Retry-After) · EngineClosed,
-EngineUnavailable → 503 (Retry-After) · PromptTooLong → 400 · AdapterRefused → 409 · anything else → 500, without details.
+EngineUnavailable → 503 (Retry-After) · PromptTooLong → 400 · AdapterRefused → 409 · anything else → 500, without
+details.
 """
 
 import logging
