@@ -41,7 +41,8 @@ def main() -> None:
     )
     if store.read(live_or_none) is None:  # a seeded store has its versions
         store.write(bootstrap, "words")
-    settings = ServingSettings(port=arguments.port, drain_timeout_s=5)
+    # A storm's few voters stand for a crowd.
+    settings = ServingSettings(port=arguments.port, drain_timeout_s=5, votes_per_minute=0)
     context = ApiContext(
         store=store,
         engine=WordEngine(length=arguments.words, step_s=arguments.step_s),

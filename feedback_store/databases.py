@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.pool import QueuePool, StaticPool
+from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from feedback_store.errors import Conflict, NotFound, StoreError
 
@@ -39,6 +39,8 @@ class Databases:
     lock_file: int | None
     answers: "AnswerLimit | None" = None
     """How long PostgreSQL may take for an answer; SQLite has no other side that could fall silent."""
+    upkeep: Engine | None = None
+    """PostgreSQL: for what takes its time and wants no transaction, such as VACUUM. A connection each time."""
 
     def limit_answers(self, seconds: float) -> None:
         """From now on wait no longer than that for any answer."""
@@ -118,6 +120,7 @@ def _sqlite(path: Path, busy_timeout_s: float) -> Databases:
             "synchronous=FULL",
             "foreign_keys=ON",
             "temp_store=MEMORY",
+            "secure_delete=ON",  # what is deleted is overwritten with zeros, and does not stand in free pages
             "cache_size=-16000",
             f"busy_timeout={LOCK_STEP_MS}",
         ):
@@ -200,7 +203,10 @@ def _postgresql(url: URL, busy_timeout_s: float) -> Databases:
     answers = AnswerLimit()
     for engine in (writer, readers):
         limit_answers(engine, answers)
-    return Databases(writer, readers, None, answers)
+    upkeep = create_engine(
+        url, connect_args=arguments, poolclass=NullPool, hide_parameters=True, isolation_level="AUTOCOMMIT"
+    )
+    return Databases(writer, readers, None, answers, upkeep)
 
 
 def to_json(value: Any) -> str:

@@ -102,6 +102,16 @@ def forget_feedback(connection: Connection, feedback_ids: Iterable[int]) -> list
     return affected
 
 
+def unselect(connection: Connection, round_id: int, feedback_ids: Sequence[int]) -> None:
+    """Take acts out of the selection of a round that trains anew without them, and with them every mark of erased ones:
+    what it makes has learnt from none."""
+    ids = sorted(feedback_ids)
+    for start in range(0, len(ids), 500):
+        chosen = round_selection.c.feedback_id.in_(ids[start : start + 500])
+        connection.execute(delete(round_selection).where(round_selection.c.round_id == round_id, chosen))
+    connection.execute(delete(erased_selections).where(erased_selections.c.round_id == round_id))
+
+
 def _ancestor(connection: Connection, version: PolicyVersion) -> Ancestor:
     if version.round_id is None:
         return Ancestor(version.version, None, (), 0)

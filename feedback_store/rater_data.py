@@ -4,8 +4,12 @@ Erasing deletes the rater, their acts and the choice of those acts for rounds, a
 whose they were. The emptied rows stay, because they say which version was served how often, and other people's votes
 hang on them. What a version learnt is not unlearnt: the versions that were trained on this person are named.
 
+What a database deletes stays in its file's free pages and in its log until something is written over it. Each erasure
+is a row (`erasures.py`), and until its `overwritten_at` is set somebody has yet to see to that (`overwriting.py`).
+
 What operators and annotators wrote goes with it: notes, reasons and rewrites of these replies (they quote), what was
-done to the rater's acts, quarantines. The log of acts keeps who did what and when, without whom it was about.
+done to the rater's acts, quarantines, what candidates answered to these prompts in gates' reports (it echoes). The log
+of acts keeps who did what and when, without whom it was about.
 """
 
 from dataclasses import dataclass
@@ -15,6 +19,7 @@ from sqlalchemy import ColumnElement, Connection, Select, delete, func, or_, sel
 
 from feedback_store.annotation_labels import ANNOTATE_CHANNEL
 from feedback_store.audit import forget_rater
+from feedback_store.erasures import note_erasure
 from feedback_store.feedback import feedback_of_row
 from feedback_store.inbox import lock_inbox, put
 from feedback_store.lineage import forget_feedback, versions_of_feedback
@@ -24,7 +29,8 @@ from feedback_store.records import Feedback, Rater, Reply
 from feedback_store.replies import reply_of_row
 from feedback_store.review import REVIEW_CHANNEL
 from feedback_store.review_schema import annotation_labels, annotation_tasks, reply_reviews, review_acts
-from feedback_store.schema import comparisons, conversations, feedback, raters, replies
+from feedback_store.schema import comparisons, conversations, feedback, quarantines, raters, replies
+from feedback_store.side_by_sides import forget_examples
 from feedback_store.writer import forget
 
 
@@ -48,6 +54,8 @@ class Erasure:
     """Acts deleted."""
     affected_versions: list[int]
     """Versions trained on something of this rater: they keep what they learnt."""
+    erasure_id: int | None = None
+    """Its number, which says no more whose it was; None where nobody was known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,7 @@ def erase_rater(connection: Connection, rater_id: str) -> Erasure:
     taught = versions_of_feedback(connection, connection.execute(on_their_words).scalars().all())
     taught += forget_feedback(connection, connection.execute(own_acts).scalars())
     forget_what_staff_wrote(connection, said)
+    forget_examples(connection, said)
     forget_quarantines(connection, rater_id)
     forget_rater(connection, rater_id)
     acts = connection.execute(delete(feedback).where(feedback.c.rater_id == rater_id)).rowcount
@@ -125,10 +134,11 @@ def erase_rater(connection: Connection, rater_id: str) -> Erasure:
     drawn = connection.execute(update(replies).where(replies.c.rater_id == rater_id).values(**emptied)).rowcount
     for conversation_id in conversation_ids:
         delete_if_empty(connection, conversation_id)
-    connection.execute(delete(raters).where(raters.c.rater_id == rater_id))
+    known = connection.execute(delete(raters).where(raters.c.rater_id == rater_id)).rowcount
     put(connection, touched)  # now, not when the inbox is next looked at: it holds an index of the words
     forget(connection)  # what this connection remembers of the rater and the conversations is gone
-    return Erasure(drawn, acts, sorted(set(taught)))
+    learnt = sorted(set(taught))
+    return Erasure(drawn, acts, learnt, note_erasure(connection, learnt) if known else None)
 
 
 def _said_to(rater_id: str) -> Select[tuple[str]]:
@@ -174,6 +184,9 @@ def forget_what_staff_wrote(connection: Connection, said: Select[tuple[str]]) ->
     connection.execute(delete(reply_reviews).where(reply_reviews.c.reply_id.in_(said)))
     tasks = select(annotation_tasks.c.task_id).where(annotation_tasks.c.comparison_id.in_(said))
     connection.execute(update(annotation_labels).where(annotation_labels.c.task_id.in_(tasks)).values(note=""))
+    # A quarantine of somebody else's act on these replies quotes the phrase that was found in them.
+    others = quarantines.c.feedback_id.in_(select(feedback.c.feedback_id).where(is_on))
+    connection.execute(update(quarantines).where(others).values(reason="", figures={}))
 
 
 def _conversations_of(connection: Connection, rater_id: str) -> list[str]:

@@ -29,7 +29,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0006"
+REVISION = "0007"
 """The newest revision in `migrations/versions`: a database already there starts without loading alembic."""
 
 
@@ -396,6 +396,18 @@ erased_selections = Table(
     Column("round_id", RowId, ForeignKey("rounds.round_id"), nullable=False, index=True),
     Column("acts", Integer, nullable=False),
     Column("at", UtcTime, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    # Rises with every erasure: whoever holds a copy of texts (a round's folder) sees that it has to look again.
+    Column("erasure_id", RowId, primary_key=True),
+    Column("at", UtcTime, nullable=False),
+    Column("versions", Json, nullable=False),
+    # When what was erased had been overwritten in the database's files too; NULL until then.
+    Column("overwritten_at", UtcTime),
     sqlite_autoincrement=True,
 )
 

@@ -43,6 +43,10 @@ class PrivacySettings(BaseModel):
     """Who vouches for callers of the bare API (channel "api"): "host", the calling program, so text is kept unless the
     rater declined; "rater": text is kept only after POST /v1/consent. Web, Telegram and Discord always ask the rater.
     """
+    rewrite_mib: int = Field(default=256, ge=0, le=1_000_000)
+    """After an erasure a database file (SQLite) or table (PostgreSQL) of up to this many MiB is written anew, so that
+    nothing is left in freed pages; writes wait meanwhile. A larger one is cleaned in place, where the odd fragment may
+    stay until it is written over. 0: none is written anew."""
 
 
 class RetentionSettings(BaseModel):

@@ -11,12 +11,12 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, Select, delete, func, select, update
 
 from feedback_store.checks import check_identifier, check_text
 from feedback_store.errors import Conflict, NotFound, Refused
 from feedback_store.inserts import insert_if_new
-from feedback_store.schema import now, policy_versions, replies, side_by_side_votes, vetoes
+from feedback_store.schema import now, policy_versions, replies, rounds, side_by_side_votes, vetoes
 
 Side = Literal["left", "right", "tie", "both_bad"]
 CHOICES = ("after", "before", "tie", "both_bad")
@@ -148,6 +148,11 @@ def lift_veto(connection: Connection, version: int) -> None:
         raise Conflict(f"version {version} was not vetoed; there is nothing to lift")
 
 
+def is_vetoed(connection: Connection, version: int) -> bool:
+    """Whether somebody has forbidden this version to serve."""
+    return connection.execute(select(vetoes.c.version).where(vetoes.c.version == version)).scalar() is not None
+
+
 def why_blocked(connection: Connection, version: int) -> str | None:
     """Say why people keep a version from serving; None when they do not."""
     row = connection.execute(select(vetoes).where(vetoes.c.version == version)).mappings().one_or_none()
@@ -162,6 +167,21 @@ def why_blocked(connection: Connection, version: int) -> str | None:
     if wilson(after, after + before)[1] < 0.5:
         return f"people who compared blindly liked version {version} better in {after} of {after + before} votes only"
     return None
+
+
+def forget_examples(connection: Connection, reply_ids: Select[tuple[str]]) -> None:
+    """Empty what candidate and live answered to the prompts of these replies, in every gate's report: it may repeat
+    them. The emptied pairs keep their places, which votes name."""
+    gone = set(connection.execute(reply_ids).scalars())
+    for table, key in ((policy_versions, policy_versions.c.version), (rounds, rounds.c.round_id)):
+        reports = connection.execute(select(key, table.c.gate_report).where(table.c.gate_report.is_not(None))).all()
+        for number, report in reports:
+            pairs = [one for name in ("examples", "seen_examples") for one in report.get(name, ())]
+            said = [one for one in pairs if one.get("prompt_reply_id") in gone]
+            for one in said:
+                one |= {"prompt_reply_id": None, "prompt": None, "before": "", "after": ""}
+            if said:
+                connection.execute(update(table).where(key == number).values(gate_report=report))
 
 
 def _counts(connection: Connection, version: int) -> tuple[dict[str, int], dict[str, int]]:

@@ -6,6 +6,7 @@ reading connection, which sees one moment of the database and can change nothing
 """
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from feedback_store.databases import Databases, connect_databases
 from feedback_store.errors import StoreError, StoreUnavailable, Unconfirmed
 from feedback_store.migrations import migrate, refuse_older
 from feedback_store.outages import outage_of
+from feedback_store.overwriting import overwrite_deleted
 from feedback_store.settings import StoreSettings
 from feedback_store.writer import Writer
 
@@ -138,6 +140,18 @@ class Store:
         except RuntimeError as error:  # the threads are gone
             raise StoreUnavailable("the store is closed") from error
         return await reading
+
+    def overwrite_deleted(self, rewrite_bytes: int) -> bool:
+        """Overwrite what was deleted in the database's files (see overwriting.py); False: not all could be. Blocks.
+
+        Raises StoreUnavailable while the database is locked, full or away.
+        """
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        try:
+            return overwrite_deleted(self._databases, self._writer, rewrite_bytes)
+        except (exc.SQLAlchemyError, sqlite3.Error) as error:
+            raise StoreUnavailable(f"the database cannot be overwritten now ({type(error).__name__})") from error
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -33,7 +33,7 @@ PROBE_EVERY_S = 1.0
 class Write:
     """A write that waits for its commit. Awaited on `future`, or waited for on `done` by a thread."""
 
-    __slots__ = ("args", "deadline", "done", "error", "fn", "future", "kwargs", "loop", "result")
+    __slots__ = ("alone", "args", "deadline", "done", "error", "fn", "future", "kwargs", "loop", "result")
 
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], deadline: float) -> None:
         self.fn, self.args, self.kwargs, self.deadline = fn, args, kwargs, deadline
@@ -43,6 +43,8 @@ class Write:
         self.future: asyncio.Future[Any] | None = None
         self.done: threading.Lock | None = None
         """Held until the write has ended."""
+        self.alone = False
+        """Run between two groups, with the engine and no transaction."""
 
     def is_abandoned(self) -> bool:
         """Whether its time is over and nobody waits any more. A database that is away must not gather such without end;
@@ -67,14 +69,25 @@ class Writer:
         self.refusing = False
         """Whether the latest write failed for the database's sake. True: locked, full or away."""
         self.commits = 0
+        self._next: Write | None = None
+        """Taken from the queue, and to be begun with."""
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
 
     def write(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run `fn(connection, …)` and return its result after the commit. Blocks."""
+        return self._wait_for(Write(fn, args, kwargs, time.monotonic() + self._busy_timeout_s))
+
+    def between_writes(self, fn: Callable[[Engine], Any]) -> Any:
+        """Run `fn(engine)` on the writing thread between two groups, outside any transaction: for what SQLite does only
+        there. Blocks; writes wait meanwhile."""
+        write = Write(fn, (), {}, time.monotonic() + self._busy_timeout_s)
+        write.alone = True
+        return self._wait_for(write)
+
+    def _wait_for(self, write: Write) -> Any:
         if threading.current_thread() is self._thread:
             raise RuntimeError("a write was asked for inside a write; wanted: call the query with the same connection")
-        write = Write(fn, args, kwargs, time.monotonic() + self._busy_timeout_s)
         write.done = threading.Lock()
         write.done.acquire()
         self._submit(write)
@@ -111,12 +124,16 @@ class Writer:
         while open_ or group:
             if not group:
                 try:
-                    first = self._queue.get(timeout=PROBE_EVERY_S if self.refusing else None)
+                    first = self._next or self._queue.get(timeout=PROBE_EVERY_S if self.refusing else None)
                 except Empty:
                     self._commit([Write(_probe, (), {}, time.monotonic())])
                     continue
+                self._next = None
                 if first is None:
                     return
+                if first.alone:
+                    self._run_between(first)
+                    continue
                 if first.is_abandoned():
                     continue
                 group.append(first)
@@ -126,13 +143,23 @@ class Writer:
     def _gather(self, group: list[Write]) -> bool:
         """Add the writes that wait to the group. False: the store is closing, there will be no more."""
         with suppress(Empty):
-            while len(group) < self._group_max:
+            while len(group) < self._group_max and self._next is None:
                 write = self._queue.get_nowait()
                 if write is None:
                     return False
+                if write.alone:
+                    self._next = write
+                    break
                 if not write.is_abandoned():
                     group.append(write)
         return True
+
+    def _run_between(self, write: Write) -> None:
+        try:
+            write.result = write.fn(self._engine)
+        except BaseException as error:  # whoever waits must hear of it
+            write.error = error
+        _acknowledge([write])
 
     def _commit(self, group: list[Write]) -> list[Write]:
         """Commit a group and acknowledge it. Returns the writes that go on waiting for a locked database."""

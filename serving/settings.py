@@ -56,6 +56,11 @@ class ServingSettings(BaseModel):
     queue_limit: int = Field(default=256, ge=1)
     """Requests that may wait, of one user at most as many as are left free; one more gets 429 with Retry-After. With
     vLLM, max_batch and queue_limit together bound the replies under way at a replica."""
+    votes_per_minute: float = Field(default=60.0, ge=0, le=1_000_000)
+    """Acts of feedback that one rater may give a minute, in the long run; one more gets 429 with Retry-After. 0: no
+    limit. Each server counts for itself."""
+    votes_burst: int = Field(default=300, ge=1, le=1_000_000)
+    """Acts that a rater who gave none lately may give at once."""
     max_candidates: int = Field(default=4, ge=1, le=16)
     """Largest `n`."""
     drain_timeout_s: float = Field(default=20.0, ge=0)

@@ -17,6 +17,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 
+from tests.kept_secrets import secrets_kept
+
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 """Ids 0, 1 and 2: unknown, begin, end (also the padding), as in SmolLM2."""
 
@@ -36,6 +38,13 @@ TOKENIZER_TEXT = (
     "system user assistant: you are a helpful assistant. tell me a short story about a bird and a boat",
     "yes, no, perhaps; thank you, I would like that very much. please write it again in fewer words",
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _secrets_kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail the run's last test if a secret, or what somebody said, stands where it does not belong."""
+    with secrets_kept(tmp_path_factory.getbasetemp()):
+        yield
 
 
 @pytest.fixture(autouse=True)

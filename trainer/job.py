@@ -138,6 +138,8 @@ class Job:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     fence: int = 0
     """Of the claim that selected the rows; the round's row names the same, or the folder is another claim's."""
+    erasure: int = 0
+    """The newest erasure of which the rows know: whoever was erased later may still stand in them."""
     packs_dir: str = ""
     """Folder of fetched evaluation packs; empty: ours alone."""
     reward_alone_before: bool = False

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from feedback_store import rounds
 from feedback_store.connection import Connection
+from feedback_store.erasures import newest_erasure
 from feedback_store.errors import Conflict, NotFound, StoreError, StoreUnavailable
 from feedback_store.records import ROUND_ENDED, Round, RoundMetric
 from feedback_store.trust import quarantine_found, trust_signals
@@ -19,6 +20,7 @@ from trainer import transactions
 from trainer.asking import unjudged_rows
 from trainer.child import TrainingProcess, threads_for
 from trainer.context import TrainerContext
+from trainer.erased import COMPUTED_DIRS, Erased, Watch
 from trainer.evidence import other_prompts, read_evidence, usable_of
 from trainer.failpoints import reach
 from trainer.failures import in_words
@@ -29,6 +31,7 @@ from trainer.job import (
     GATE_FILE,
     JOB_FILE,
     SEALED_FILE,
+    TRAIN_FILE,
     Job,
     read_job,
     remove_texts,
@@ -52,6 +55,8 @@ _MOST_ATTEMPTS = 5
 BASE_VERSION = 1
 _STORE_PATIENCE_S = 60.0
 _TAUGHT_BY = {"kto": "thumb", "sft": "approved correction"}
+_MOST_TIMES_ANEW = 5
+"""Erasures for which one claim trains anew: who votes must not be able to keep a round from ending."""
 _LOOK_BACK = 50
 """Rounds looked through for the last one that came to its gate."""
 
@@ -129,6 +134,7 @@ class RoundRun:
         settings = settings_of(context, self._round.settings)
         training, gate = settings.training, settings.gate
         suspected = self._quarantine()
+        erasure = context.store.read(newest_erasure)
         window = data_window(self._round.settings, context.rounds)
         evidence = context.store.read(
             read_evidence,
@@ -173,6 +179,7 @@ class RoundRun:
             reward=settings.reward,
             online=settings.online,
             fence=self._round.fence,
+            erasure=erasure,
             packs_dir=str((context.data_dir / FETCHED).resolve()),
             reward_alone_before=context.store.read(_reward_alone_before, self._round.round_id),
         )
@@ -224,11 +231,19 @@ class RoundRun:
     def _train_and_gate(self) -> dict[str, Any]:
         """Run the child to its end; return its `sealed` hash, `metrics` and gate `report`.
 
-        A child that was killed (for memory, say) is started once more, and again whenever it has got further.
+        A child that was killed (for memory, say) is started once more, and again whenever it has got further. One that
+        has read the words of somebody who was erased since is ended, and another one trains without them.
         """
         left: tuple[object, ...] | None = None
+        watch = Watch(self._context.store, self._folder)
         while True:
-            found, died = self._run_child()
+            try:
+                watch.look()
+                found, died = self._run_child(watch)
+                watch.look()
+            except Erased:
+                self._begin_anew(watch)
+                continue
             if "failed" in found:
                 raise RoundStopped("failed", str(found["failed"]))
             if "refused" in found or ("done" in found and read_job(self._folder).method == "reward"):
@@ -241,12 +256,20 @@ class RoundRun:
             logger.warning("training process goes on again round=%d reason=%s", self._round.round_id, died.reason)
             left = now_left
 
+    def _begin_anew(self, watch: Watch) -> None:
+        """Let go of who was erased. Raises RoundStopped where that happens over and over, or leaves nothing."""
+        if watch.times_anew == _MOST_TIMES_ANEW:
+            raise RoundStopped("cancelled", "people whose feedback it had selected were erased again and again")
+        watch.leave_out(lambda acts: self._write(transactions.leave_out, self._round, acts))
+        if not (self._folder / TRAIN_FILE).stat().st_size:
+            raise RoundStopped("cancelled", "all that it had selected was erased")
+
     def _left_by_child(self) -> tuple[object, ...]:
         """What a killed child left to go on from."""
         files = [(self._folder / name).exists() for name in (SEALED_FILE, GATE_FILE)]
         return (_latest_checkpoint(self._folder), *files)
 
-    def _run_child(self) -> tuple[dict[str, Any], Died]:
+    def _run_child(self, watch: Watch) -> tuple[dict[str, Any], Died]:
         end_leftover(self._folder)
         job = read_job(self._folder)
         (self._folder / CANCEL_FILE).unlink(missing_ok=True)
@@ -263,7 +286,7 @@ class RoundRun:
                     child.end()
                     break
                 self._take(events, found)
-                self._stay_in_charge()
+                self._stay_in_charge(watch)
             status = child.wait()
         except BaseException:
             child.end()
@@ -314,13 +337,14 @@ class RoundRun:
         report = {"sha256": event["sha256"], **event["report"]}
         self._round = self._write(transactions.note_reward_model, self._round, report)
 
-    def _stay_in_charge(self) -> None:
+    def _stay_in_charge(self, watch: Watch) -> None:
         """Keep the lease; raise RoundTaken when the round is cancelled or another's, or this supervisor stops."""
         if self._stop.is_set():
             raise RoundTaken("the supervisor stops")
         self._lease.check()
         try:
             present = self._context.store.read(rounds.get_round, self._round.round_id)
+            watch.look()
         except StoreUnavailable as error:  # the lease outlives a short outage; a long one ends in a Conflict
             logger.warning("store unavailable round=%d reason=%s", self._round.round_id, error)
             return
@@ -401,7 +425,7 @@ def tidy(context: TrainerContext, round_id: int) -> bool:
         return True  # another store's
     remove_texts(folder)
     remove_scratch(folder)
-    for name in ("adapter", "cache", "trl", CHECKPOINTS_DIR):
+    for name in COMPUTED_DIRS:
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / RUN_LOCK).unlink(missing_ok=True)
     return True

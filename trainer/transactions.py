@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from feedback_store import rounds, versions
+from feedback_store import lineage, rounds, versions
 from feedback_store.connection import Connection
 from feedback_store.errors import Conflict
 from feedback_store.records import Round
@@ -32,6 +32,12 @@ def freeze(
         selection=counts,
         settings=held.settings | settings,
     )
+
+
+def leave_out(connection: Connection, held: Round, acts: set[int]) -> None:
+    """Take acts that were erased, or are on what was erased, out of the round's frozen selection: it trains anew."""
+    rounds.advance(connection, held.round_id, held.fence, held.state)
+    lineage.unselect(connection, held.round_id, sorted(acts))
 
 
 def note_reward_model(connection: Connection, held: Round, report: dict[str, Any]) -> Round:

@@ -140,7 +140,7 @@ def _client(bot: DiscordBot) -> AsyncThumbwise:
     """A client with room for many replies under way: a vote must not wait for a connection that a reply holds."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
     http = httpx.AsyncClient(base_url=bot.server_url, timeout=DEFAULT_TIMEOUT, trust_env=False, limits=limits)
-    return AsyncThumbwise(bot.server_url, bot.admin_token, http=http, retries=Retries(2))
+    return AsyncThumbwise(bot.server_url, bot.admin_token, http=http, retries=Retries(2, patience_s=3.0))
 
 
 def _background(

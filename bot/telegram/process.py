@@ -127,7 +127,7 @@ def _client(bot: TelegramBot) -> AsyncThumbwise:
     """
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
     http = httpx.AsyncClient(base_url=bot.server_url, timeout=DEFAULT_TIMEOUT, trust_env=False, limits=limits)
-    return AsyncThumbwise(bot.server_url, bot.admin_token, http=http, retries=Retries(2))
+    return AsyncThumbwise(bot.server_url, bot.admin_token, http=http, retries=Retries(2, patience_s=3.0))
 
 
 def _options(settings: TelegramSettings) -> Options:

@@ -34,7 +34,7 @@ def begin_session(connection: Connection, user_id: int, hours: float, *, at: dat
         {
             "session_sha256": _digest(token),
             "user_id": user_id,
-            "csrf_token": secrets.token_urlsafe(32),
+            "csrf_token": secrets.token_hex(24),
             "created_at": present,
             "expires_at": present + timedelta(hours=hours),
         },

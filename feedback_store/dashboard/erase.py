@@ -4,8 +4,10 @@ The report is the line of the log: it says how much went and which versions lear
 """
 
 import re
+from typing import Any
 
 from pydantic import Field
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from feedback_store import audit
@@ -13,8 +15,11 @@ from feedback_store.connection import Connection
 from feedback_store.dashboard.forms import Form
 from feedback_store.dashboard.routes import Routes
 from feedback_store.dashboard.visit import Visit
+from feedback_store.erasures import get_erasure
 from feedback_store.errors import NotFound
 from feedback_store.rater_data import ErasurePlan, erase_rater, plan_erasure
+from feedback_store.retiring import live_without, retire_learnt
+from feedback_store.side_by_sides import is_vetoed
 
 routes = Routes()
 ID = re.compile(r"[a-z0-9-]{1,64}")
@@ -32,6 +37,12 @@ class EraseForm(Form):
     """The beginning of the id, typed by hand: it says that this very person is meant."""
 
     typed: str = Field(default="", max_length=200)
+
+
+class RetireForm(Form):
+    """Whether a round is to make up for the versions that go."""
+
+    retrain: bool = False
 
 
 @routes.on("GET /dashboard/people/erase")
@@ -68,7 +79,32 @@ async def show_report(visit: Visit) -> Response:
     entry = await visit.read(audit.get_entry, visit.number("audit_id"), ACTION)
     if "versions" not in entry.details:
         raise NotFound("this erasure was asked for over the API, which was answered with its report")
-    return visit.render("erased.html", entry=entry)
+    number = entry.details.get("erasure")  # None: of a program that did not number them yet
+    erasure = None if number is None else await visit.read(get_erasure, number)
+    return visit.render(
+        "erased.html", entry=entry, erasure=erasure, standing=await visit.read(_standing, entry.details)
+    )
+
+
+@routes.on("POST /dashboard/people/erased/{audit_id}/retire")
+async def retire(visit: Visit) -> Response:
+    """Keep what had learnt from the erased person from serving, and ask for a round if the box is ticked."""
+    entry = await visit.read(audit.get_entry, visit.number("audit_id"), ACTION)
+    form = await visit.form(RetireForm)
+    if entry.details.get("erasure") is None:
+        raise NotFound("this erasure has no number: it was done by an older program. Veto its versions one by one")
+    number = int(entry.details["erasure"])
+    taught = (await visit.read(get_erasure, number)).versions
+    await run_in_threadpool(visit.parts.prepare_version, await visit.read(live_without, taught))
+    act = visit.act("rater.retire_versions", f"erasure {number}", details={"versions": taught})
+    await visit.write(act, retire_learnt, number, actor=visit.user.name, retrain=form.retrain)
+    await run_in_threadpool(visit.parts.on_pointer_moved)
+    return visit.go(f"/dashboard/people/erased/{entry.audit_id}")
+
+
+def _standing(connection: Connection, details: dict[str, Any]) -> list[int]:
+    """Versions that had learnt from the erased person and may still serve."""
+    return [version for version in details["versions"] if not is_vetoed(connection, version)]
 
 
 async def _plan(visit: Visit) -> ErasurePlan:
@@ -88,6 +124,7 @@ def _erase(connection: Connection, actor: str, rater_id: str, channel: str) -> i
         "replies": found.replies,
         "feedback": found.feedback,
         "versions": found.affected_versions,
+        "erasure": found.erasure_id,
     }
     return audit.record(connection, audit.Act(actor, ACTION, audit.ERASED_RATER, details=details))
 

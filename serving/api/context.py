@@ -19,6 +19,7 @@ from serving.canary import CanaryShare
 from serving.engine import Engine, PolicyRef, ReplicaState
 from serving.settings import DuelSettings, PolicySettings, ServingSettings
 from serving.telemetry import Telemetry
+from serving.vote_limit import VoteLimit
 
 TokenIds = tuple[int, ...]
 
@@ -68,11 +69,15 @@ class ApiContext:
     """False: the composer closes engine and store itself, after it has stopped what else uses them."""
     metrics: ApiMetrics = field(default_factory=ApiMetrics)
     telemetry: Telemetry = field(default_factory=Telemetry)
+    vote_limit: VoteLimit = field(init=False)
     under_way: RepliesUnderWay = field(default_factory=RepliesUnderWay)
     started_at: float = field(default_factory=time.monotonic)
     stopping: bool = False
     settled_raters: set[str] = field(default_factory=set, repr=False)
     """Raters of whom nothing is left under a former key, as far as this server has looked."""
+
+    def __post_init__(self) -> None:
+        self.vote_limit = VoteLimit(self.serving.votes_per_minute, self.serving.votes_burst)
 
     def live_policy(self) -> PolicyRef | None:
         """Return the policy that new replies are pinned to, or None while no generation is live."""

@@ -1,11 +1,13 @@
 """Every failure as OpenAI's error object: {"error": {"message", "type", "param", "code"}}.
 
 ApiError carries its status and goes out as it is. NotFound → 404 · Conflict → 409 · Refused → 400 (param: its field) ·
-StoreUnavailable, Unconfirmed → 503 (Retry-After) · QueueFull → 429 (Retry-After) · EngineClosed, EngineUnavailable →
-503 (Retry-After) · PromptTooLong → 400 · AdapterRefused → 409 · anything else → 500, without details.
+StoreUnavailable, Unconfirmed → 503 (Retry-After) · QueueFull, TooManyVotes → 429 (Retry-After) · EngineClosed,
+EngineUnavailable → 503 (Retry-After) · PromptTooLong → 400 · AdapterRefused → 409 · anything else → 500, without
+details.
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +20,7 @@ from starlette.routing import Match
 
 from feedback_store.errors import Conflict, NotFound, Refused, StoreUnavailable, Unconfirmed
 from serving.engine import AdapterRefused, EngineClosed, EngineUnavailable, PromptTooLong, QueueFull
+from serving.vote_limit import TooManyVotes
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +85,9 @@ def as_api_error(error: Exception) -> ApiError:
         case QueueFull():
             headers = {"retry-after": str(max(1, round(error.retry_after_s)))}
             return ApiError(429, str(error), code="queue_full", headers=headers)
+        case TooManyVotes():
+            headers = {"retry-after": str(math.ceil(error.retry_after_s))}
+            return ApiError(429, str(error), code="too_many_votes", headers=headers)
         case EngineClosed():
             return unavailable(str(error), "stopping")
         case EngineUnavailable():
@@ -112,7 +118,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     known = (
         ApiError, NotFound, Conflict, Refused, StoreUnavailable, QueueFull, EngineClosed, EngineUnavailable,
-        PromptTooLong, AdapterRefused, RequestValidationError, HTTPException, Exception,
+        PromptTooLong, AdapterRefused, TooManyVotes, RequestValidationError, HTTPException, Exception,
     )  # fmt: skip
     for kind in known:
         app.add_exception_handler(kind, answer)

@@ -24,6 +24,7 @@ from serving.api.consent_rule import may_keep_text
 from serving.api.context import ApiContext, context_of
 from serving.api.errors import ApiError
 from serving.api.who import rater_of
+from serving.vote_limit import TooManyVotes
 
 router = APIRouter(tags=["feedback"])
 
@@ -107,6 +108,7 @@ async def give_feedback(request: Request) -> Response:
     `Idempotency-Key` (any text, unique per rater) and repeat the request after a lost answer: it is stored once.
     Words (a reason, a correction) are kept only where the rater's consent allows; without it a thumb still counts,
     its reason is left out, and a correction, which is nothing but words, is refused with 403.
+    A rater who votes faster than serving.votes_per_minute allows gets 429 `too_many_votes`; nothing was stored then.
     """
     context = context_of(request)
     body = await read_body(request, FeedbackBody)
@@ -124,6 +126,11 @@ async def give_feedback(request: Request) -> Response:
         reason=body.reason,
         idempotency_key=idempotency_key(request),
     )
+    try:
+        context.vote_limit.take(act.rater_id)
+    except TooManyVotes:
+        context.metrics.refused_feedback.inc()
+        raise
     try:
         ack = await _stored(context, act)
     except NotFound:

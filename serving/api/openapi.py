@@ -15,6 +15,7 @@ from serving.api.candidates import CandidatesBody
 from serving.api.chat_answer import ChatCompletion
 from serving.api.chat_body import ChatBody
 from serving.api.consent import ConsentBody, ConsentState
+from serving.api.erasures import RetireBody
 from serving.api.exchange import JSON_LINES
 from serving.api.feedback import FeedbackBody, FeedbackReceipt
 from serving.api.oversight import NewQuarantineBody, QuarantineBody, SideBySideVoteBody, VetoBody
@@ -27,6 +28,7 @@ BODIES: dict[tuple[str, str], type[BaseModel]] = {
     ("/v1/feedback", "post"): FeedbackBody,
     ("/v1/consent", "post"): ConsentBody,
     ("/v1/raters/erase", "post"): EraseBody,
+    ("/v1/erasures/{erasure_id}/retire", "post"): RetireBody,
     ("/v1/rounds", "post"): RoundBody,
     ("/v1/versions/{version}/promote", "post"): PromoteBody,
     ("/v1/rollback", "post"): RollbackBody,
@@ -64,7 +66,8 @@ STATUS_WORDS = {
     "409": "Something is not in the state that this needs; look again.",
     "413": "The body is too large.",
     "415": "The content type is not the wanted one.",
-    "429": "The queue of replies is full, or holds too many of this user; Retry-After says when to come back.",
+    "429": "The queue of replies is full or holds too many of this user, or a rater votes too fast; Retry-After says "
+    "when to come back.",
     "503": "The server is starting or stopping, or the store is away; Retry-After says when to come back.",
 }
 

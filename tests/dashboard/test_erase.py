@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import Connection, text
 
-from feedback_store import audit, lineage, rater_data, raters
+from feedback_store import audit, lineage, rater_data, raters, versions
 from feedback_store.rater_activity import activities
 from scripts.seed_store import seed_store
 from tests.dashboard.conftest import House, Person
@@ -56,6 +56,7 @@ def test_what_is_shown_is_what_is_erased_and_the_report_names_nobody(
         "replies": plan.replies,
         "feedback": plan.feedback,
         "versions": plan.affected_versions,
+        "erasure": 1,
     }
     flagged = house.store.read(lineage.flagged_versions)
     assert set(plan.affected_versions) <= set(flagged)
@@ -68,6 +69,24 @@ def test_what_is_shown_is_what_is_erased_and_the_report_names_nobody(
         ]
     )
     assert not [rows for rows in everything if rater_id in rows]
+
+
+def test_what_learnt_from_an_erased_person_is_kept_from_serving_by_one_press(
+    busy: tuple[House, str], person: Callable[..., Person]
+) -> None:
+    house, rater_id = busy
+    otto = person("operator")
+    report = otto.post(f"/dashboard/people/{rater_id}/erase", typed=rater_id).headers["location"]
+    page = otto.get(report).text
+    assert "not yet; within a minute" in page and "Keep them from serving" in page
+    (line,) = [one for one in house.store.read(audit.entries) if one.action == "rater.erase"]
+    pressed = otto.post(f"{report}/retire", retrain="true")
+    assert (pressed.status_code, pressed.headers["location"]) == (303, report)
+    page = otto.get(report).text
+    assert "None of them may serve any more" in page and "Keep them from serving" not in page
+    assert house.store.read(versions.live_version).version not in line.details["versions"]
+    newest = house.store.read(audit.entries)[0]
+    assert (newest.action, newest.target) == ("rater.retire_versions", "erasure 1")
 
 
 def test_nothing_is_erased_before_the_beginning_of_the_id_is_typed(

@@ -13,6 +13,7 @@ from benchmarks._adapters_made import sealed_policy, write_adapter
 from serving.adapters import adapter_dir, adapter_hash, check_adapter, seal_adapter
 from serving.engine import AdapterRefused, PolicyRef
 from serving.engine.base_model import fingerprint
+from serving.engine.forward import Piece
 from serving.engine.torch_engine import TorchEngine
 from serving.engine.weights import BaseWeights
 from serving.prompt_fingerprint import prompt_fingerprint
@@ -290,6 +291,35 @@ def test_a_refused_adapter_leaves_nothing_behind(tmp_path: Path, base: BaseWeigh
         engine.load(sound)  # the number itself is not spoilt
         engine.make_live(2)
         assert engine.live == sound
+    finally:
+        engine.close(0)
+
+
+def test_what_live_would_say_next_is_the_same_to_the_bit_after_every_refused_adapter(
+    tmp_path: Path, base: BaseWeights, tiny_model_dir: Path
+) -> None:
+    """Of an adapter that is live: its merged weights stand beside those that the refused ones were to be merged to."""
+    live = sealed_policy(tmp_path / "live", tiny_model_dir, version=2, seed=1)
+    engine = TorchEngine(base, ServingSettings(threads=1), PolicyRef(1))
+
+    def logits() -> torch.Tensor:
+        forward = engine._generations[engine.live.version].batch._forward  # the engine is idle: nobody else runs it
+        return forward.run([Piece(0, 0, tuple(range(3, 40)))]).clone()
+
+    try:
+        of_base = logits()
+        engine.load(live)
+        engine.make_live(2)
+        before = logits()
+        assert torch.equal(before, logits()) and not torch.equal(before, of_base), "the comparison can tell"
+        for number, (kind, (damage, reason)) in enumerate(BAD_CONTENT.items()):
+            source = write_adapter(tmp_path / f"{number}" / "source", tiny_model_dir, seed=5)
+            damage(source)
+            adapters = tmp_path / f"{number}" / "adapters"
+            sha256 = seal_adapter(source, adapters, base_model=base.fingerprint, parent=None, round_id=None)
+            with pytest.raises(AdapterRefused, match=reason):
+                engine.load(PolicyRef(3, sha256, adapters / sha256))
+            assert torch.equal(logits(), before), kind
     finally:
         engine.close(0)
 

@@ -9,6 +9,7 @@ import pytest
 from bot.tokens import TokenRefused
 from feedback_store.feedback import recent_feedback
 from feedback_store.replies import recent_replies
+from serving.vote_limit import VoteLimit
 from tests.telegram.conftest import ADMIN, StartBot, agree, decline
 from tests.telegram.wire import BOT, TOKEN, Person, Wire, labels, post_to_webhook
 from tests.web.parts import Site
@@ -237,6 +238,24 @@ def test_hundreds_of_presses_on_one_message_are_one_vote_each_and_few_edits(
     edits = len(wire.calls_of("editMessageReplyMarkup"))
     assert edits <= seconds + 3, f"{edits} edits in {seconds:.1f} s"
     wire.wait(lambda: labels(reply)[:2] == ["👍", "👎"], "everybody to have taken it back")
+
+
+def test_who_votes_faster_than_votes_are_counted_is_told_so_and_the_keys_show_what_counts(
+    start_bot: StartBot, site: Site, wire: Wire, anna: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decline(site, anna)
+    start_bot()
+    anna.says("hello")
+    (reply,) = anna.hears()
+    monkeypatch.setattr(site.context, "vote_limit", VoteLimit(per_minute=1, burst=1))
+    anna.is_answered(anna.presses(reply, "👍"))
+    wire.wait(lambda: "✅ 👍" in labels(reply), "the tick")
+    answer = anna.is_answered(anna.presses(reply, "👎"))
+    assert "faster than I can count" in answer["text"]
+    assert thumbs(site) == ["up"] and "✅ 👍" in labels(reply)
+    monkeypatch.setattr(site.context, "vote_limit", VoteLimit(per_minute=0, burst=1))
+    anna.is_answered(anna.presses(reply, "👎"))
+    wire.wait(lambda: thumbs(site) == ["up", "down"] and "✅ 👎" in labels(reply), "the vote that came in time")
 
 
 def test_in_a_group_it_answers_who_names_or_answers_it_and_keeps_no_word_of_others(

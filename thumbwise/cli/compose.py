@@ -54,6 +54,7 @@ def run_server(settings: "Settings", *, with_trainer: bool, verbose: bool = Fals
     with contextlib.ExitStack() as parts, _ended_by_signals():
         listener = parts.enter_context(contextlib.closing(_listen(settings)))
         store = parts.enter_context(open_store(settings))
+        _keep_overwriting(settings, store, parts)
         base = _open_base(settings)
         token, token_is_new = _admin_token(settings)
         metrics = ApiMetrics()
@@ -161,6 +162,15 @@ def open_store(settings: "Settings") -> "Store":
     if finish_restore(store, settings.data_dir):
         to_stderr().print("finished a restore that was cut short: its files are in their places")
     return store
+
+
+def _keep_overwriting(settings: "Settings", store: "Store", parts: contextlib.ExitStack) -> None:
+    """See to it that what erasures delete is gone from the database's files too; `parts` ends it."""
+    from feedback_store.overwrite_keeper import OverwriteKeeper
+
+    keeper = OverwriteKeeper(store, settings.privacy.rewrite_mib * 2**20)
+    keeper.start()
+    parts.callback(keeper.close)
 
 
 def _listen(settings: "Settings") -> socket.socket:

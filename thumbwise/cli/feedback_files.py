@@ -1,11 +1,11 @@
-"""`thumbwise feedback export|import`: votes and replies as files that other tools read."""
+"""`thumbwise feedback export|import|clean`: votes and replies as files that other tools read."""
 
 import contextlib
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import click
 
@@ -13,6 +13,7 @@ from thumbwise.cli.connection import connect, json_option, server_options
 from thumbwise.cli.say import Failure, FriendlyGroup, print_json, to_stderr
 
 if TYPE_CHECKING:
+    from thumbwise.client import Thumbwise
     from thumbwise.client.calls import ExportFormat
 
 FORMATS = click.Choice(["events", "unpaired", "preference", "sft"])
@@ -78,6 +79,52 @@ def import_file(file: Path, import_format: str, data_dir: Path, url: str | None,
         print_json(report)
     else:
         to_stderr().print(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in report.items()))
+
+
+@feedback.command("clean")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@server_options
+def clean(files: tuple[Path, ...], data_dir: Path, url: str | None) -> None:
+    """Bring export FILES up to what may still be handed out: rows of people who were erased since, or who took their
+    consent back, leave them; the others say what they would say now."""
+    with connect(data_dir, url) as client:
+        for file in files:
+            kept, before = _clean(client, file)
+            to_stderr().print(f"{file}: {before - kept} of {before} rows left, {kept} stay")
+
+
+def _clean(client: "Thumbwise", file: Path) -> tuple[int, int]:
+    """Rewrite one file and return how many rows stayed, and how many there were."""
+    content = _parquet_as_lines(file) if file.suffix == ".parquet" else file.read_bytes()
+    try:
+        rows = [json.loads(line) for line in content.splitlines() if line.strip()]
+        export_format = _format_of(rows[0]) if rows else "events"
+        wanted = {_key(row) for row in rows}
+    except (ValueError, KeyError, TypeError) as error:
+        raise Failure(f"{file} is no export of feedback; wanted one that `thumbwise feedback export` wrote") from error
+    lines = [line for line in client.export(export_format) if _key(json.loads(line)) in wanted]
+    if file.suffix == ".parquet":
+        _write_parquet(file, iter(lines))
+    else:
+        with _replacing(file) as out:
+            out.writelines(line + "\n" for line in lines)
+    return len(lines), len(rows)
+
+
+def _format_of(row: dict[str, Any]) -> "ExportFormat":
+    """Which format a row is of, by the column that it has alone. Raises KeyError."""
+    columns: tuple[tuple[str, ExportFormat], ...] = (
+        ("kind", "events"), ("label", "unpaired"), ("chosen", "preference"), ("approved", "sft"),
+    )  # fmt: skip
+    for column, export_format in columns:
+        if column in row:
+            return export_format
+    raise KeyError("no column of an export")
+
+
+def _key(row: dict[str, Any]) -> tuple[object, ...]:
+    """What names a row in every export: the act, and of several pairs of one act the replies."""
+    return (row["feedback_id"], row.get("chosen_reply_id"), row.get("rejected_reply_id"))
 
 
 def _counted(lines: Iterator[str], out: Path | None) -> Iterator[str]:

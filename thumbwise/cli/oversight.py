@@ -1,16 +1,17 @@
-"""`thumbwise raters …`: who can be trusted, and what waits in quarantine."""
+"""`thumbwise raters …`: who can be trusted, what waits in quarantine, and who wants to be forgotten."""
 
 from pathlib import Path
 
 import click
 
 from thumbwise.cli.connection import connect, json_option, server_options
+from thumbwise.cli.erasing import erase
 from thumbwise.cli.say import FriendlyGroup, escaped, print_json, print_table, to_stdout
 
 
 @click.group("raters", cls=FriendlyGroup)
 def raters() -> None:
-    """See how far raters agree, and decide about feedback in quarantine."""
+    """See how far raters agree, decide about feedback in quarantine, erase somebody."""
 
 
 @raters.command("trust")
@@ -74,6 +75,9 @@ def release(quarantine_id: int, data_dir: Path, url: str | None) -> None:
 def keep(quarantine_id: int, data_dir: Path, url: str | None) -> None:
     """Leave the feedback of a quarantine out for good."""
     _decide(quarantine_id, "kept", data_dir, url)
+
+
+raters.add_command(erase)
 
 
 def _decide(quarantine_id: int, decision: str, data_dir: Path, url: str | None) -> None:

@@ -152,6 +152,15 @@ class Thumbwise:
         """Erase everything that is kept of a rater. The admin's token is needed, but for the web's channel."""
         return self.send(calls.erase_rater(rater, channel))
 
+    def erasure(self, erasure_id: int) -> dict[str, Any]:
+        """Return which versions had learnt from an erased person, and since when the database's files hold nothing of
+        them (`overwritten_at`)."""
+        return self.send(calls.erasure(erasure_id))
+
+    def retire_versions(self, erasure_id: int, *, retrain: bool = False) -> dict[str, Any]:
+        """Keep every version that had learnt from an erased person from serving; `retrain`: ask for a round as well."""
+        return self.send(calls.retire_versions(erasure_id, retrain))
+
     def start_round(self, method: str | None = None, *, force: bool = False) -> Round:
         """Ask for a round; `method` None: as the settings say. Conflict if one is open or feedback is scarce."""
         return self.send(calls.start_round(method, force))

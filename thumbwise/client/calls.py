@@ -130,6 +130,16 @@ def erase_rater(rater: str, channel: Channel) -> Call[Erasure]:
     return Call("POST", "/v1/raters/erase", _read(Erasure.of), {"rater": rater, "channel": channel})
 
 
+def erasure(erasure_id: int) -> Call[dict[str, Any]]:
+    """What had learnt from an erased person, and since when the database's files hold nothing of them."""
+    return Call("GET", f"/v1/erasures/{erasure_id}", _read(dict))
+
+
+def retire_versions(erasure_id: int, retrain: bool) -> Call[dict[str, Any]]:
+    """Keep what had learnt from an erased person from serving. Repeatable."""
+    return Call("POST", f"/v1/erasures/{erasure_id}/retire", _read(dict), {"retrain": retrain})
+
+
 def start_round(method: str | None, force: bool) -> Call[Round]:
     """Ask for a round."""
     return Call("POST", "/v1/rounds", _read(Round.of), {"method": method, "force": force}, repeatable=False)

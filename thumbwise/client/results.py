@@ -127,6 +127,8 @@ class Erasure(FromJson):
     replies: int
     feedback: int
     affected_versions: list[int] = field(default_factory=list)
+    erasure_id: int | None = None
+    """Its number, for `erasure` and `retire_versions`; None where nobody was known, or of an older server."""
 
 
 @dataclass(frozen=True, slots=True)

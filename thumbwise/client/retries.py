@@ -5,6 +5,7 @@ A request that never reached the server (no connection) and one that the server 
 ¼ s to 8 s, each stretched by a random half so that many clients do not come back together; a Retry-After wins.
 """
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ class Retries:
     """How often a request is sent again at most. 0: never."""
 
     most: int = 5
+    patience_s: float = math.inf
+    """A server that asks for a longer pause than this is not waited for: where a person waits meanwhile."""
 
     def pause_s(self, attempt: int, error: ThumbwiseError, repeatable: bool) -> float | None:
         """Seconds to wait before the try after `attempt` (from 0), or None to give up and raise `error`."""
@@ -28,6 +31,8 @@ class Retries:
             return None
         if isinstance(error, ApiError):
             if error.status not in TURNED_AWAY and not (repeatable and error.status in (502, 504)):
+                return None
+            if error.retry_after_s is not None and error.retry_after_s > self.patience_s:
                 return None
             if error.retry_after_s is not None:
                 return min(error.retry_after_s, LONGEST_PAUSE_S)

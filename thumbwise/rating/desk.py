@@ -6,13 +6,16 @@ nothing. First the book is written, then the server: a repeat of the same event 
 not take an undo for a vote.
 """
 
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import cast
 
-from thumbwise.client import AsyncThumbwise, NotFound, Receipt
+from thumbwise.client import AsyncThumbwise, NotFound, Overloaded, Receipt
 from thumbwise.client.calls import Channel, Thumb
 from thumbwise.rating.book import Marks, ReplyBook, Tally
 from thumbwise.rating.buttons import reply_in
+from thumbwise.rating.replies import too_many_votes
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,31 +36,34 @@ class RatingDesk:
         Raises NotFound for a reply that the server does not know, and what else the client raises.
         """
         person = self.marks.person(user)
+        before = await self.book.choice(reply_id, person)
         chosen = cast("Thumb | None", await self.book.choose(reply_id, person, wanted, event, toggle=toggle))
-        try:
+        async with self._taken_back(reply_id, person, before):
             await self.client.thumb(
                 reply_id, chosen, rater=str(user), channel=self.channel, idempotency_key=self._key(event)
             )
-        except NotFound:
-            await self.book.choose(reply_id, person, None, "", toggle=False)
-            raise
         return chosen
 
     async def reason(self, reply_id: str, user: int, thumb: Thumb, reason: str, event: str) -> Receipt:
         """Give a thumb with its reason. The server keeps the reason only where the rater's consent allows."""
-        await self.book.choose(reply_id, self.marks.person(user), thumb, event, toggle=False)
-        return await self.client.thumb(
-            reply_id, thumb, rater=str(user), channel=self.channel, reason=reason, idempotency_key=self._key(event)
-        )
+        person = self.marks.person(user)
+        before = await self.book.choice(reply_id, person)
+        await self.book.choose(reply_id, person, thumb, event, toggle=False)
+        async with self._taken_back(reply_id, person, before):
+            return await self.client.thumb(
+                reply_id, thumb, rater=str(user), channel=self.channel, reason=reason, idempotency_key=self._key(event)
+            )
 
     async def verdict(self, comparison_id: str, user: int, wanted: str | None, event: str) -> str | None:
         """Judge a comparison: a place ("0", "1" …), "tie", "both_bad", or None to take it back. Returns what counts."""
         person = self.marks.person(user)
+        before = await self.book.choice(comparison_id, person)
         chosen = await self.book.choose(comparison_id, person, wanted, event, toggle=False)
         verdict = reply_in(comparison_id, int(chosen)) if chosen is not None and chosen.isdigit() else chosen
-        await self.client.verdict(
-            comparison_id, verdict, rater=str(user), channel=self.channel, idempotency_key=self._key(event)
-        )
+        async with self._taken_back(comparison_id, person, before):
+            await self.client.verdict(
+                comparison_id, verdict, rater=str(user), channel=self.channel, idempotency_key=self._key(event)
+            )
         return chosen
 
     async def correct(self, reply_id: str, user: int, text: str, event: str) -> Receipt:
@@ -73,6 +79,19 @@ class RatingDesk:
     async def tally(self, reply_id: str) -> Tally:
         """Count the thumbs on a reply, as far as the book knows."""
         return await self.book.tally(reply_id)
+
+    @contextlib.asynccontextmanager
+    async def _taken_back(self, target: str, person: str, before: str | None) -> AsyncIterator[None]:
+        """What the server refuses for good leaves the book again: what is shown is what counts."""
+        try:
+            yield
+        except NotFound:
+            await self.book.choose(target, person, None, "", toggle=False)
+            raise
+        except Overloaded as error:
+            if too_many_votes(error):
+                await self.book.choose(target, person, before, "", toggle=False)
+            raise
 
     def _key(self, event: str) -> str:
         return f"{self.scope}:{event}"

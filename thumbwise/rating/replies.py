@@ -132,13 +132,23 @@ def is_too_long(error: ApiError) -> bool:
     return error.status in (400, 413) and error.code in ("context_length_exceeded", "body_too_large")
 
 
+def too_many_votes(error: Exception) -> bool:
+    """Say whether the server refused a vote because its rater gives too many at once."""
+    return isinstance(error, Overloaded) and error.code == "too_many_votes"
+
+
 def passes(error: ThumbwiseError) -> bool:
-    """Say whether an error will be over by itself, so that the same request is worth sending again."""
+    """Say whether an error will be over by itself, so that the same request is worth sending again. Not where somebody
+    votes too fast: to send that again and again would be more of it."""
+    if too_many_votes(error):
+        return False
     return isinstance(error, Unreachable | Overloaded) or (isinstance(error, ApiError) and error.status >= 500)
 
 
 def trouble(texts: Texts, error: Exception) -> str:
     """Say to a person why there is no answer, without a word about addresses, tokens or stack traces."""
+    if too_many_votes(error):
+        return texts.say("That was faster than I can count, so this one is not counted. Please try again in a moment.")
     if isinstance(error, Overloaded):
         return texts.say("Many people are asking at once. Please try again in a moment.")
     if isinstance(error, Unreachable | Unavailable):
