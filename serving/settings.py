@@ -56,6 +56,12 @@ class ServingSettings(BaseModel):
     queue_limit: int = Field(default=256, ge=1)
     """Requests that may wait, of one user at most as many as are left free; one more gets 429 with Retry-After. With
     vLLM, max_batch and queue_limit together bound the replies under way at a replica."""
+    max_connections: int = Field(default=2048, ge=8, le=65_536)
+    """Connections open at a time; one more is answered 503. Where the system lets this process open fewer files, that
+    many less 256."""
+    votes_per_minute: int = Field(default=60, ge=0)
+    """Acts of feedback that one rater may give in the long run; ten minutes' worth may come at once. One more gets 429
+    with Retry-After. 0: no limit. An import is not counted."""
     max_candidates: int = Field(default=4, ge=1, le=16)
     """Largest `n`."""
     drain_timeout_s: float = Field(default=20.0, ge=0)

@@ -15,6 +15,7 @@ from feedback_store.settings import PrivacySettings, TrustSettings
 from feedback_store.store import Store
 from serving.api.metrics import ApiMetrics
 from serving.api.under_way import RepliesUnderWay
+from serving.api.vote_rate import VoteRate
 from serving.canary import CanaryShare
 from serving.engine import Engine, PolicyRef, ReplicaState
 from serving.settings import DuelSettings, PolicySettings, ServingSettings
@@ -67,6 +68,7 @@ class ApiContext:
     metrics: ApiMetrics = field(default_factory=ApiMetrics)
     telemetry: Telemetry = field(default_factory=Telemetry)
     under_way: RepliesUnderWay = field(default_factory=RepliesUnderWay)
+    vote_rate: VoteRate = field(default_factory=VoteRate)
     started_at: float = field(default_factory=time.monotonic)
     stopping: bool = False
 

@@ -4,6 +4,7 @@ This is the route that a click storm meets, so it does little: one read of the b
 writing thread, a response written by hand. The rater's consent is looked up only for acts that carry words.
 """
 
+import math
 import re
 from dataclasses import replace
 from typing import Annotated, cast
@@ -105,14 +106,18 @@ async def give_feedback(request: Request) -> Response:
     The latest act of a rater on a target wins; `"thumb": null` or `"verdict": null` retracts. Send an
     `Idempotency-Key` (any text, unique per rater) and repeat the request after a lost answer: it is stored once.
     Words (a reason, a correction) are kept only where the rater's consent allows; without it a thumb still counts,
-    its reason is left out, and a correction, which is nothing but words, is refused with 403.
+    its reason is left out, and a correction, which is nothing but words, is refused with 403. A rater who is faster
+    than serving.votes_per_minute for long gets 429.
     """
     context = context_of(request)
     body = await read_body(request, FeedbackBody)
     kind = body.kind()
+    rater_id = rater_id_of(context.rater_key, body.channel, body.rater)
+    if wait_s := context.vote_rate.wait_s(rater_id, context.serving.votes_per_minute):
+        raise _too_fast(context.serving.votes_per_minute, wait_s)
     act = NewFeedback(
         kind=kind,
-        rater_id=rater_id_of(context.rater_key, body.channel, body.rater),
+        rater_id=rater_id,
         channel=body.channel,
         reply_id=body.reply_id,
         comparison_id=body.comparison_id,
@@ -146,6 +151,11 @@ def idempotency_key(request: Request) -> str | None:
         message = f"Idempotency-Key has {len(key)} characters, wanted 1 to 255 printable ASCII ones"
         raise ApiError(400, message, param="Idempotency-Key", code="bad_idempotency_key")
     return key
+
+
+def _too_fast(per_minute: int, wait_s: float) -> ApiError:
+    message = f"this rater votes faster than {per_minute} a minute (setting serving.votes_per_minute): wait, then go on"
+    return ApiError(429, message, param="rater", code="too_many_votes", headers={"retry-after": str(math.ceil(wait_s))})
 
 
 async def _stored(context: ApiContext, act: NewFeedback) -> FeedbackAck:

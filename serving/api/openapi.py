@@ -64,7 +64,8 @@ STATUS_WORDS = {
     "409": "Something is not in the state that this needs; look again.",
     "413": "The body is too large.",
     "415": "The content type is not the wanted one.",
-    "429": "The queue of replies is full, or holds too many of this user; Retry-After says when to come back.",
+    "429": "The queue of replies is full or holds too many of this user, or a rater votes too fast; Retry-After says "
+    "when to come back.",
     "503": "The server is starting or stopping, or the store is away; Retry-After says when to come back.",
 }
 
@@ -183,7 +184,7 @@ def _refusals(path: str, method: str, operation: dict[str, Any]) -> list[str]:
         found += ["409", "413", "415"]
     if path.endswith("/veto") and method == "delete":
         found.append("409")
-    if path in ("/v1/chat/completions", "/v1/candidates"):
+    if path in ("/v1/chat/completions", "/v1/candidates", "/v1/feedback"):
         found.append("429")
     if path.startswith("/v1/"):
         found.append("503")
