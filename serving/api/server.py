@@ -22,8 +22,8 @@ def server_of(app: FastAPI, settings: ServingSettings, limits: ConnectionLimits 
     """Return a server for `app`; run it with `server.run(sockets=[listen(settings)])`.
 
     A request line would name raters (GET /v1/consent has one in its query), so there is no access log. On SIGTERM no
-    connection is accepted any more, replies under way end, and then the application's lifespan closes its parts. No WebSocket is
-    spoken here: a wish to change to one is read as the plain request that it came with.
+    connection is accepted any more, replies under way end, and then the application's lifespan closes its parts. No
+    WebSocket is spoken here: a wish to change to one is read as the plain request that it came with.
     """
 
     def note(reason: Reason) -> None:
