@@ -8,6 +8,7 @@ from dataclasses import replace
 import uvicorn
 from fastapi import FastAPI
 
+from feedback_store.access.rules import rule_of
 from serving.api.connections import ConnectionLimits, Reason, WatchingServer, bounded
 from serving.settings import ServingSettings
 
@@ -23,8 +24,11 @@ def server_of(app: FastAPI, settings: ServingSettings, limits: ConnectionLimits 
 
     A request line would name raters (GET /v1/consent has one in its query), so there is no access log. On SIGTERM no
     connection is accepted any more, replies under way end, and then the application's lifespan closes its parts. No
-    WebSocket is spoken here: a wish to change to one is read as the plain request that it came with.
+    WebSocket is spoken here: a wish to change to one is read as the plain request that it came with. Raises LookupError
+    for a route that nobody declared.
     """
+
+    refuse_undeclared(app)
 
     def note(reason: Reason) -> None:
         app.state.context.metrics.cut_connections.labels(reason).inc()
@@ -48,18 +52,39 @@ def server_of(app: FastAPI, settings: ServingSettings, limits: ConnectionLimits 
     return server
 
 
+def files_allowed() -> int | None:
+    """Return how many files this process may have open, once it has raised its own limit; None: any number."""
+    try:
+        import resource
+    except ImportError:  # a system without such limits
+        return None
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return None if hard == resource.RLIM_INFINITY else hard
+
+
 def room_for_connections(wanted: int) -> int:
     """Raise this process's own limit of open files as far as needed and allowed; return how many connections fit."""
     try:
         import resource
-    except ImportError:  # a system without such limits
+    except ImportError:
         return wanted
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + SPARE_FILES
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return wanted if soft == resource.RLIM_INFINITY else max(1, soft - SPARE_FILES)
+    allowed = files_allowed()
+    needed = wanted + SPARE_FILES if allowed is None else min(wanted + SPARE_FILES, allowed)
+    present, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if present != resource.RLIM_INFINITY and present < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, highest))
+    return min(wanted, max(1, needed - SPARE_FILES))
+
+
+def refuse_undeclared(app: FastAPI) -> None:
+    """Raise LookupError for a route that feedback_store/access/rules.py does not know: it must not be served. Whatever
+    is no plain route (a folder of files, a socket, an application within this one) has no place in that table."""
+    for route in app.routes:
+        methods = getattr(route, "methods", None)
+        if not methods:
+            raise LookupError(f"{type(route).__name__} {getattr(route, 'path', '')!r} is no route with methods")
+        for method in methods - {"HEAD"}:
+            rule_of(f"{method} {route.path}")  # type: ignore[attr-defined]
 
 
 def listen(settings: ServingSettings) -> socket.socket:

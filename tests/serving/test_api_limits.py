@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
+from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.testclient import TestClient
 
 from benchmarks._word_engine import WordEngine
+from feedback_store.access.rules import ANYONE, RULES
 from feedback_store.store import Store
 from feedback_store.versions import bootstrap
 from serving.api import ApiContext, create_app
 from serving.api.connections import ConnectionLimits
 from serving.api.openapi import BODIES
-from serving.api.server import room_for_connections
+from serving.api.server import refuse_undeclared, room_for_connections, server_of
 from serving.api.vote_rate import BUCKET_S, VoteRate
 from serving.settings import ServingSettings
 from tests.serving.conftest import ADMIN_HEADERS, ADMIN_TOKEN, serving_on_a_port
@@ -27,6 +29,11 @@ PATIENCE_S = 10.0
 HEAD = b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n"
 POST = b"POST /v1/feedback HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
 LARGE = b"x" * 30_000_000
+
+
+def declared(app: FastAPI, patch: pytest.MonkeyPatch) -> FastAPI:
+    patch.setitem(RULES, "GET /large", ANYONE)
+    return app
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +47,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int,
             serving=settings, close_parts=False,
         )  # fmt: skip
         app = create_app(context)
-        app.add_route("/large", lambda request: Response(LARGE))
-        with serving_on_a_port(context, app, SHORT) as url:
+        app.add_route("/large", lambda request: Response(LARGE), ["GET"])
+        with pytest.MonkeyPatch.context() as patch, serving_on_a_port(context, declared(app, patch), SHORT) as url:
             parts = urlsplit(url)
             yield parts.hostname or "", parts.port or 0, context
 
@@ -177,7 +184,21 @@ def test_as_many_connections_are_taken_as_files_may_be_opened(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 2000))
     monkeypatch.setattr(resource, "setrlimit", lambda which, limits: noted.append(limits))
     assert room_for_connections(2048) == 2000 - 256 and noted == [(2000, 2000)]
-    assert room_for_connections(100) == 1024 - 256 and len(noted) == 1
+    assert room_for_connections(100) == 100 and len(noted) == 1
+    assert room_for_connections(1000) == 1000 and noted[1:] == [(1256, 2000)]
+
+
+@pytest.mark.parametrize("add", [
+    lambda app: app.add_route("/secret", lambda request: Response(b""), ["GET"]),
+    lambda app: app.mount("/files", Response(b"")),
+    lambda app: app.add_websocket_route("/socket", lambda socket: None),
+], ids=["a route", "an application", "a socket"])  # fmt: skip
+def test_what_nobody_declared_is_not_served(context, add):
+    app = create_app(context)
+    refuse_undeclared(app)
+    add(app)
+    with pytest.raises(LookupError):
+        server_of(app, context.serving)
 
 
 DEEP = b'{"messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
