@@ -7,7 +7,6 @@ this at whether the caller should have got one at all.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks._word_server import ADMIN_TOKEN
 from feedback_store.access.keys import add_key
 from feedback_store.access.roles import SCOPES
 from feedback_store.access.rules import RULES
@@ -31,14 +30,14 @@ class Caller:
         return {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
 
 
-def callers_of(store: Store) -> list[Caller]:
+def callers_of(store: Store, admin_token: str) -> list[Caller]:
     """Make a key of every scope. The admin comes first: what the others are asked about is then no longer new."""
     keyed = [
         Caller(f"a key for {scope}", store.write(add_key, scope, (scope,), "fuzz")[1], frozenset({scope}))
         for scope in SCOPES
     ]
     stranger = Caller(STRANGER, f"tw-{'0' * 12}_{'A' * 43}")
-    return [Caller(ADMIN, ADMIN_TOKEN, frozenset(SCOPES)), Caller(NO_KEY, None), stranger, *keyed]
+    return [Caller(ADMIN, admin_token, frozenset(SCOPES)), Caller(NO_KEY, None), stranger, *keyed]
 
 
 def wrongly_answered(route: str, status: int, sent: Mapping[str, str], callers: Mapping[str | None, Caller]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks._fuzz_callers import ADMIN, callers_of
 from benchmarks._fuzz_run import Found, fuzz
 from benchmarks._server_process import running_server
+from benchmarks._word_server import ADMIN_TOKEN
 from benchmarks.report import Row, report
 from feedback_store.store import Store
 from scripts.seed_store import seed_store
@@ -50,7 +51,7 @@ def measure(cases: int, seed: int, only: str = "") -> Found:
         folder = Path(name).resolve()
         with Store.open(f"sqlite:///{folder / 'thumbwise.db'}") as store:
             seed_store(store, replies=REPLIES, events=EVENTS, seed=seed)
-            callers = callers_of(store)
+            callers = callers_of(store, ADMIN_TOKEN)
         with running_server(folder, "--trainer") as server:
             return fuzz(f"http://127.0.0.1:{server.port}", callers, cases=cases, seed=seed, only=only)
 
