@@ -67,7 +67,7 @@ class BoundedConnection(HttpToolsProtocol):
         self.stage: Stage = "head"
         self.since = self.loop.time()
         self.has_begun = self._began_in_this_piece = False
-        self.head_bytes = self.body_bytes = self._piece_bytes = 0
+        self.head_bytes = self.body_bytes = self.unread_bytes = self._piece_bytes = 0
         self.unread_since: float | None = None
         if len(self.connections) > self.limits.most:
             self.turn_away("busy")
@@ -77,12 +77,14 @@ class BoundedConnection(HttpToolsProtocol):
         self._began_in_this_piece = False
         self._piece_bytes = len(data)
         super().data_received(data)
+        if self.transport.is_closing():
+            return
         if self.stage == "head":
             if not self._began_in_this_piece:
                 self.head_bytes += len(data)
             if self.head_bytes > self.limits.head_bytes:
                 self.turn_away("large_head")
-        elif self.stage == "answer" and self.cycle.response_complete and not self.transport.is_closing():
+        elif self.stage == "answer" and self.cycle.response_complete:
             # Bytes that begin no request (empty lines) have stopped uvicorn's timer of an idle connection.
             self._await_head()
 
@@ -97,7 +99,7 @@ class BoundedConnection(HttpToolsProtocol):
         large = self.head_bytes + self._piece_bytes > self.limits.head_bytes and self._whole() > self.limits.head_bytes
         if large or len(self.headers) > self.limits.head_lines:
             self.note("large_head")
-            self.app = _refuse_head
+            self.app, self.url = _refuse_head, b"/"
         super().on_headers_complete()
         self.stage, self.since, self.body_bytes = "body", self.loop.time(), 0
 
@@ -120,7 +122,7 @@ class BoundedConnection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
         super().pause_writing()
-        self.unread_since = self.loop.time()
+        self.unread_since, self.unread_bytes = self.loop.time(), self.transport.get_write_buffer_size()
 
     def resume_writing(self) -> None:
         """It has caught up."""
@@ -129,8 +131,11 @@ class BoundedConnection(HttpToolsProtocol):
 
     def overdue(self, present: float) -> Reason | None:
         """Say what this connection has taken too long for, at the time `present` of its loop."""
-        if self.transport.is_closing() and self.unread_since is None:
-            self.unread_since = present  # its last bytes wait for a reader
+        left_bytes = self.transport.get_write_buffer_size()
+        closing = self.transport.is_closing() and self.unread_since is None
+        if closing or (self.unread_since is not None and left_bytes < self.unread_bytes):
+            # Its last bytes wait for a reader; or it reads on, however slowly.
+            self.unread_since, self.unread_bytes = present, left_bytes
         if self.unread_since is not None and present - self.unread_since > self.limits.unread_s:
             return "unread"
         if self.flow.read_paused:
@@ -148,15 +153,14 @@ class BoundedConnection(HttpToolsProtocol):
 
     def cut_off(self, reason: Reason) -> None:
         """End this connection, with a word where one can still be said."""
-        answering = self.cycle is not None and self.cycle.response_started
         if reason == "unread" or self.transport.is_closing():
             self.note(reason)
             self.transport.abort()
-        elif not self.has_begun or answering:
+        elif self._may_speak():
+            self.turn_away(reason)
+        else:
             self.note(reason)
             self.transport.close()
-        else:
-            self.turn_away(reason)
 
     def turn_away(self, reason: Reason) -> None:
         """Say why, and close. Only where no answer is being written."""
@@ -168,8 +172,17 @@ class BoundedConnection(HttpToolsProtocol):
         self.transport.write(f"{head}{retry}connection: close\r\n\r\n".encode() + body)
         self.transport.close()
 
+    def _may_speak(self) -> bool:
+        """Whether a request was begun here that nobody is answering."""
+        if self.stage == "head":
+            return self.has_begun and (self.cycle is None or self.cycle.response_complete)
+        return self.stage == "body" and not self.cycle.response_started
+
     def _await_head(self) -> None:
-        self.stage, self.since, self.head_bytes = "head", self.loop.time(), 0
+        self.stage, self.since, self.head_bytes, self.has_begun = "head", self.loop.time(), 0, False
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """No WebSocket is spoken here: a wish for one is no news, and nobody may fill the log with it."""
 
     def _whole(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -196,7 +209,12 @@ def cut_off_overdue(connections: Any) -> None:
 
 def bounded(limits: ConnectionLimits, note: Callable[[Reason], None]) -> type[BoundedConnection]:
     """Return the class of connections with these limits: uvicorn makes them itself, and passes no arguments of ours."""
-    return type("Bounded", (BoundedConnection,), {"limits": limits, "note": staticmethod(note)})
+
+    class Bounded(BoundedConnection):
+        pass
+
+    Bounded.limits, Bounded.note = limits, staticmethod(note)
+    return Bounded
 
 
 async def _refuse_head(scope: Any, receive: Any, send: Any) -> None:
