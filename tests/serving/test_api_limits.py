@@ -166,8 +166,18 @@ def test_who_reads_nothing_of_an_answer_loses_the_connection(served, connect):
     until = time.monotonic() + PATIENCE_S
     while not cut(served, "unread") and time.monotonic() < until:
         time.sleep(0.02)
-    assert cut(served, "unread") == 1
+    assert cut(served, "unread") > 0
     assert len(to_the_end(connection)) < len(LARGE)
+
+
+def test_who_reads_slowly_keeps_the_connection(served, connect):
+    before, connection = cut(served, "unread"), connect()
+    connection.sendall(b"GET /large HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+    until = time.monotonic() + 4 * SHORT.unread_s
+    while time.monotonic() < until:
+        assert connection.recv(200_000)
+        time.sleep(0.05)  # the pace is what is tested
+    assert cut(served, "unread") == before
 
 
 def test_a_wish_for_a_websocket_is_a_plain_request(connect):
