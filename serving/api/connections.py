@@ -175,7 +175,7 @@ class BoundedConnection(HttpToolsProtocol):
     def _may_speak(self) -> bool:
         """Whether a request was begun here that nobody is answering."""
         if self.stage == "head":
-            return self.has_begun and (self.cycle is None or self.cycle.response_complete)
+            return self.has_begun and (not self.cycle or self.cycle.response_complete)
         return self.stage == "body" and not self.cycle.response_started
 
     def _await_head(self) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from fastapi import FastAPI
 from starlette.responses import Response
+from starlette.routing import WebSocketRoute
 from starlette.testclient import TestClient
 
 from benchmarks._word_engine import WordEngine
@@ -201,7 +202,7 @@ def test_as_many_connections_are_taken_as_files_may_be_opened(monkeypatch):
 @pytest.mark.parametrize("add", [
     lambda app: app.add_route("/secret", lambda request: Response(b""), ["GET"]),
     lambda app: app.mount("/files", Response(b"")),
-    lambda app: app.add_websocket_route("/socket", lambda socket: None),
+    lambda app: app.router.routes.append(WebSocketRoute("/socket", lambda socket: None)),
 ], ids=["a route", "an application", "a socket"])  # fmt: skip
 def test_what_nobody_declared_is_not_served(context, add):
     app = create_app(context)
