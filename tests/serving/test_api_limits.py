@@ -216,15 +216,15 @@ DEEP = b'{"messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 DIGITS = b"9" * 5_000
 
 
-@pytest.mark.parametrize("path", sorted(path for path, _ in BODIES))
 @pytest.mark.parametrize(
     "body", [DEEP, DIGITS, b"-1e999", b"[" * 900_000, b"NaN", b'"\\ud800"'], ids=lambda one: one[:9]
 )
-def test_json_that_is_too_deep_or_too_long_a_number_is_refused(admin, path, body):
-    url = path.replace("{version}", "1").replace("{quarantine_id}", "1")
-    for sent in (body, b'{"rater":' + body + b',"n":' + body + b',"reason":' + body + b"}"):
-        answer = admin.post(url, content=sent, headers={"content-type": "application/json"})
-        assert answer.status_code in (400, 413), (answer.status_code, answer.text[:300])
+def test_json_that_is_too_deep_or_too_long_a_number_is_refused(admin, body):
+    for path, _ in sorted(BODIES):
+        url = path.replace("{version}", "1").replace("{quarantine_id}", "1")
+        for sent in (body, b'{"rater":' + body + b',"n":' + body + b',"reason":' + body + b"}"):
+            answer = admin.post(url, content=sent, headers={"content-type": "application/json"})
+            assert answer.status_code in (400, 413), (path, answer.status_code, answer.text[:300])
 
 
 def test_an_import_with_such_json_names_the_line(admin):
@@ -236,7 +236,7 @@ def test_an_import_with_such_json_names_the_line(admin):
     ]
     for line in lines:
         answer = admin.post(
-            "/v1/import?format=kto", content=b"\n" + line, headers={"content-type": "application/x-ndjson"}
+            "/v1/import?format=unpaired", content=b"\n" + line, headers={"content-type": "application/x-ndjson"}
         )
         assert answer.status_code == 400 and answer.json()["error"]["code"] == "bad_rows", answer.text[:300]
 
@@ -277,4 +277,4 @@ def test_a_bucket_of_votes_fills_up_again_and_those_that_are_full_are_forgotten(
 def test_admin_routes_are_as_bounded(client):
     large = b" " * (16 * 1024 * 1024 + 1)
     headers = ADMIN_HEADERS | {"content-type": "application/x-ndjson"}
-    assert client.post("/v1/import?format=kto", content=large, headers=headers).status_code == 413
+    assert client.post("/v1/import?format=unpaired", content=large, headers=headers).status_code == 413
