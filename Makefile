@@ -8,7 +8,7 @@ SHELL := /bin/bash
 
 VENV ?= .venv
 PY := $(VENV)/bin/python
-CODE := feedback_store serving trainer bot thumbwise benchmarks scripts tests
+CODE := feedback_store serving trainer bot thumbwise benchmarks scripts docker tests
 
 # One copy of the bundled model for the server, the tests and the benchmarks of this checkout.
 export THUMBWISE_MODELS_DIR ?= $(CURDIR)/.models
@@ -22,7 +22,7 @@ export DO_NOT_TRACK := 1
 INSTALLED := $(VENV)/.installed
 MODEL := $(THUMBWISE_MODELS_DIR)/smollm2-135m-instruct/config.json
 
-.PHONY: help up test vllm lint format bench lock docs messages screenshots clean setup
+.PHONY: help up test vllm lint format bench lock audit sbom docs messages screenshots clean setup
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -79,6 +79,12 @@ screenshots: setup ## a picture of every page, light, dark, on a phone, in Chine
 lock: $(INSTALLED) ## resolve requirements.lock anew (needs the network)
 	@$(PY) -m uv --version >/dev/null 2>&1 || $(PY) -m pip install --quiet uv
 	@$(PY) scripts/lock.py
+
+audit: $(INSTALLED) ## known weaknesses of the pinned packages (ARGS="--must-reach": fail without a network)
+	@$(PY) -m scripts.audit $(ARGS)
+
+sbom: $(INSTALLED) ## the bill of materials, CycloneDX: build/sbom.cdx.json
+	@$(PY) -m scripts.sbom $(ARGS)
 
 clean: ## remove the environment and the caches; data/ and .models/ stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -2,7 +2,8 @@
 
 Prints one line of JSON, {"port": …}, when it listens. What it serves is `create_app` as in production; only the model
 is missing, so that it starts at once and a vote's cost is the vote's alone. With --dashboard it serves the pages too,
-and the line also has the `cookie` of an operator who is signed in.
+and the line also has the `cookie` of an operator who is signed in; with --trainer it can say what a trainer beside it
+would (readiness, the canary's report).
 """
 
 import argparse
@@ -29,6 +30,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     parser.add_argument("--url", default="", help="store; none: SQLite in the folder")
     parser.add_argument("--dashboard", action="store_true", help="serve the dashboard, with an operator signed in")
+    parser.add_argument("--trainer", action="store_true", help="answer for a trainer, though none runs")
+    parser.add_argument("--votes-per-minute", type=int, default=0, help="of one rater; 0: as many as come")
     parser.add_argument("--group-commit-max", type=int, default=StoreSettings().group_commit_max)
     parser.add_argument("--busy-timeout-s", type=float, default=StoreSettings().busy_timeout_s)
     parser.add_argument("--step-s", type=float, default=0.0, help="pause before each word of a reply")
@@ -41,8 +44,7 @@ def main() -> None:
     )
     if store.read(live_or_none) is None:  # a seeded store has its versions
         store.write(bootstrap, "words")
-    # A storm's few voters stand for a crowd.
-    settings = ServingSettings(port=arguments.port, drain_timeout_s=5, votes_per_minute=0)
+    settings = ServingSettings(port=arguments.port, drain_timeout_s=5, votes_per_minute=arguments.votes_per_minute)
     context = ApiContext(
         store=store,
         engine=WordEngine(length=arguments.words, step_s=arguments.step_s),
@@ -51,6 +53,8 @@ def main() -> None:
         data_dir=arguments.data,
         serving=settings,
     )
+    if arguments.trainer:
+        _answer_for_a_trainer(context)
     app = create_app(context)
     told: dict[str, object] = {}
     if arguments.dashboard:
@@ -59,6 +63,17 @@ def main() -> None:
     listener.listen(1024)
     print(json.dumps(told | {"port": listener.getsockname()[1]}), flush=True)
     server_of(app, settings).run(sockets=[listener])
+
+
+def _answer_for_a_trainer(context: ApiContext) -> None:
+    from trainer.canary_judge import canary_report
+    from trainer.method_settings import RewardSettings
+    from trainer.readiness import readiness
+    from trainer.settings import CanarySettings, RoundSettings, TrainingSettings
+
+    store, asked = context.store, (RoundSettings(), TrainingSettings(), RewardSettings())
+    context.readiness = lambda: store.read(readiness, *asked).as_dict()
+    context.canary_report = lambda: store.read(canary_report, CanarySettings())
 
 
 def _mount_dashboard(app: FastAPI, store: Store) -> str:

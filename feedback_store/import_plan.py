@@ -20,6 +20,8 @@ from feedback_store.row_files import Format
 IMPORT = "import"
 """The channel of imported replies, and the rater of rows that name none."""
 BASE_VERSION = 1
+EARLIEST_YEAR, LATEST_YEAR = 1970, 9000
+"""Times at the ends of the calendar cannot be moved between zones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,11 @@ def plan_row(format: Format, row: object) -> Plan:
     """Return what a row asks for. Raises Refused, naming the field."""
     if not isinstance(row, Mapping):
         raise Refused("", f"the row is {type(row).__name__}; wanted: an object")
-    plan = _PLANNERS[format](row)
-    key = f"{IMPORT}-{_hash(format, _plain(dict(row)))}"
+    try:
+        plan = _PLANNERS[format](row)
+        key = f"{IMPORT}-{_hash(format, _plain(dict(row)))}"
+    except RecursionError as error:
+        raise Refused("", "the row holds lists or objects within one another, too deep to be read") from error
     return replace(plan, act=replace(plan.act, idempotency_key=key))
 
 
@@ -98,11 +103,12 @@ def _event(row: Mapping[str, Any]) -> Plan:
                 raise Refused("verdict", "verdict is none of the candidates; wanted: one, tie, both_bad or null")
             return _with_origin(row, Plan(replace(act, verdict=mapped.get(str(verdict), verdict)), replies, comparison))
         ranking = row.get("ranking")
-        if not isinstance(ranking, list) or sorted(map(str, ranking)) != sorted(mapped):
+        named = [one for one in ranking if isinstance(one, str)] if isinstance(ranking, list) else []
+        if not isinstance(ranking, list) or len(named) != len(ranking) or sorted(named) != sorted(mapped):
             raise Refused(
                 "ranking", "ranking is not an order of the candidates; wanted: each reply_id once, best first"
             )
-        order = tuple(mapped[reply_id] for reply_id in ranking)
+        order = tuple(mapped[reply_id] for reply_id in named)
         return _with_origin(row, Plan(replace(act, ranking=order), replies, comparison))
     raise Refused("kind", "kind is another value; wanted: thumb, verdict, ranking or correction")
 
@@ -182,8 +188,8 @@ def _with_origin(row: Mapping[str, Any], plan: Plan) -> Plan:
             at = datetime.fromisoformat(at) if isinstance(at, str) else at
         except ValueError:
             at = None
-        if not isinstance(at, datetime) or at.tzinfo is None:
-            raise Refused("created_at", "created_at is no time; wanted: ISO 8601 with an offset, or none")
+        if not isinstance(at, datetime) or at.tzinfo is None or not EARLIEST_YEAR <= at.year <= LATEST_YEAR:
+            raise Refused("created_at", "created_at is no time of ours; wanted: ISO 8601 with an offset, or none")
     return replace(
         plan,
         act=replace(plan.act, created_at=at),

@@ -23,6 +23,7 @@ SHOWN = {
     "telegram_kills": ("kill -9", "confirmed updates", "… lost", "… doubled"),
     "swaps": ("replies broken off",),
     "trust": ("one account", "a ring that", "corrections"),
+    "api_fuzz": ("requests", "answers of 5xx", "answers that are not", "let in", "refused with"),
     "faults": ("… lost", "… doubled", "replies delivered", "back to normal", "longest until"),
 }
 """Rows of a benchmark whose case begins so; of one that is not named, all."""

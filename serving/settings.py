@@ -61,6 +61,9 @@ class ServingSettings(BaseModel):
     limit. Each server counts for itself."""
     votes_burst: int = Field(default=300, ge=1, le=1_000_000)
     """Acts that a rater who gave none lately may give at once."""
+    max_connections: int = Field(default=2048, ge=8, le=65_536)
+    """Connections open at a time; one more is answered 503. Where the system lets this process open fewer files, that
+    many less 256."""
     max_candidates: int = Field(default=4, ge=1, le=16)
     """Largest `n`."""
     drain_timeout_s: float = Field(default=20.0, ge=0)

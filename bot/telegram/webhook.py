@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 PATH = "/telegram"
 LARGEST_BYTES = 1024 * 1024
+LARGEST_NUMBER = 2**63 - 1
+MOST_CONNECTIONS = 256
+"""At a time, of a proxy in front and of Telegram behind it, which opens at most 100."""
 SECRET_HEADER = "x-telegram-bot-api-secret-token"
 
 
@@ -49,7 +52,9 @@ def webhook_app(inbox: Inbox, dispatcher: Dispatcher, secret: str) -> Starlette:
         try:
             update = json.loads(body)
             update_id = int(update["update_id"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            return Response(status_code=400)
+        if not 0 <= update_id <= LARGEST_NUMBER:
             return Response(status_code=400)
         await dispatcher.room()
         try:
@@ -74,8 +79,10 @@ class SignalFreeServer(uvicorn.Server):
 
 
 def webhook_server(app: Starlette, host: str, port: int) -> uvicorn.Server:
-    """Return the server of the route."""
+    """Return the server of the route: h11, which bounds the size of a request's head, and a bound on connections. Slow
+    senders are the proxy's affair."""
     config = uvicorn.Config(
-        app, host=host, port=port, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False
-    )
+        app, host=host, port=port, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False,
+        http="h11", limit_concurrency=MOST_CONNECTIONS,
+    )  # fmt: skip
     return SignalFreeServer(config)

@@ -41,6 +41,7 @@ async function errorOf(response) {
 }
 
 function plainWords(status, told) {
+  if (told.code === "too_many_votes") return say("You have rated a lot in a short time. Wait a moment, then go on.");
   if (status === 429) return say("Many people are writing right now, and the queue is full.");
   if (status === 503) return say("The model is not ready: it is loading or the server is stopping.");
   if (told.code === "context_length_exceeded") return say("This conversation has become too long for the model. Please start a new one.");

@@ -44,6 +44,14 @@ class Attempts:
                 while len(self._failures) > MOST_KEYS:
                     del self._failures[next(iter(self._failures))]
 
+    def taken_back(self, *keys: tuple[str, str]) -> None:
+        """Drop the newest failure under each key: it was counted before the attempt was looked at, and was none."""
+        with self._lock:
+            for key in keys:
+                failures = self._failures.get(key)
+                if failures:
+                    failures.pop()
+
     def forget(self, *keys: tuple[str, str]) -> None:
         """Drop what was noted, after a success."""
         with self._lock:

@@ -34,9 +34,10 @@ async def change_password(visit: Visit) -> Response:
     key = ("password", visit.user.name)
     if visit.parts.attempts.wait_s({key: visit.parts.access.sign_in_failures}):
         return await _page(visit, 429, visit.say("Too many attempts. Please try again later."))
+    visit.parts.attempts.failed(key)  # before it is looked at: many may come at once
     if not await passwords.is_password(form.present, visit.user.password_hash):
-        visit.parts.attempts.failed(key)
         return await _page(visit, 403, visit.say("The present password is not right."))
+    visit.parts.attempts.taken_back(key)
     try:
         hashed = await passwords.hash_password(form.password, visit.user.name)
     except Refused as refused:

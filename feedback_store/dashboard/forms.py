@@ -4,10 +4,10 @@ Only `application/x-www-form-urlencoded`: no file is ever uploaded, and the stan
 """
 
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_origin
+from typing import Any, Self, TypeVar, get_origin
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from starlette.requests import Request
 
 from feedback_store.checks import is_storable
@@ -15,6 +15,8 @@ from feedback_store.errors import Refused
 
 CSRF_FIELD = "csrf"
 MOST_FIELDS = 2_000
+LARGEST_NUMBER = 2**63 - 1
+"""The largest that a database holds: it would fail on more, where nobody looks for it."""
 
 
 class Form(BaseModel):
@@ -22,12 +24,20 @@ class Form(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
+    @model_validator(mode="after")
+    def _numbers_that_a_database_holds(self) -> Self:
+        for name, value in self:
+            for one in value if isinstance(value, tuple) else (value,):
+                if isinstance(one, int) and abs(one) > LARGEST_NUMBER:
+                    raise ValueError(f"{name} is too large a number")
+        return self
+
 
 Model = TypeVar("Model", bound=Form)
 
 
 async def read_fields(request: Request) -> list[tuple[str, str]]:
-    """Return the fields in order. Raises Refused for another content type or text that cannot be stored."""
+    """Return the fields in order. Raises Refused for another content type or what is no form."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise Refused("content-type", f"content-type is {kind[:60]!r}; wanted: application/x-www-form-urlencoded")
@@ -36,18 +46,18 @@ async def read_fields(request: Request) -> list[tuple[str, str]]:
         fields = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
     except ValueError as error:  # also what UTF-8 forbids
         raise Refused("form", "the form cannot be read; wanted: UTF-8, percent-encoded") from error
-    for name, value in fields:
-        if not is_storable(value):
-            raise Refused(name, f"{name} holds a character that cannot be stored (NUL or half a surrogate pair)")
     return fields
 
 
 def parse_form(fields: list[tuple[str, str]], model: type[Model]) -> Model:
-    """Put the fields into `model`. A tuple field takes every value of its name. Raises Refused naming the field."""
+    """Put the fields of a body or an address into `model`. A tuple field takes every value of its name. Raises Refused
+    naming the field, also for text that cannot be stored."""
     values: dict[str, Any] = {}
     for name, value in fields:
         if name == CSRF_FIELD:
             continue
+        if not is_storable(value):
+            raise Refused(name, f"{name} holds a character that cannot be stored (NUL or half a surrogate pair)")
         field = model.model_fields.get(name)
         if field is not None and get_origin(field.annotation) is tuple:
             values.setdefault(name, []).append(value)

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from starlette.responses import Response, StreamingResponse
 
 from feedback_store.access.roles import Role
+from feedback_store.checks import is_storable
 from feedback_store.dashboard.rendering import HEADERS
 from feedback_store.dashboard.routes import Pulse, Routes
 from feedback_store.dashboard.visit import Visit
@@ -37,6 +38,8 @@ def routes_of(topics: Mapping[str, tuple[Role, Pulse]]) -> Routes:
         if len(open_streams) >= MOST_STREAMS:
             raise StoreUnavailable("too many live pages are open")
         which = visit.request.query_params.get("of", "")[:64]
+        if not is_storable(which):
+            raise NotFound("no such topic")
         await visit.read(pulse, which)  # a topic that is not there is a 404, not a stream that breaks
         return StreamingResponse(_events(visit, pulse, which, open_streams), headers=_headers())
 

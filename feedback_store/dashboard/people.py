@@ -1,5 +1,6 @@
 """People: raters by hashed id, what they do, signals of abuse, and leaving somebody's votes out of rounds."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
@@ -49,13 +50,31 @@ class QuarantineForm(Form):
     reason: str = Field(min_length=1, max_length=1000)
 
 
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How many acts a round takes of one person: of a rater, and of one who annotates or reviews here."""
+
+    rater: int
+    staff: int
+
+    @classmethod
+    def of(cls, visit: Visit) -> "Caps":
+        """Read them from the settings of rounds."""
+        rounds = visit.parts.defaults.get("rounds", {})
+        return cls(int(rounds.get("max_votes_per_rater", 10)), int(rounds.get("max_labels_per_annotator", 200)))
+
+    def cap_of(self, rater_id: str) -> int:
+        """Return this person's."""
+        return self.staff if raters.is_staff(rater_id) else self.rater
+
+
 @routes.on("GET /dashboard/people")
 async def list_people(visit: Visit) -> Response:
     """List raters, the busiest first."""
     wanted = visit.query(Filter)
     everybody = await visit.soon("people", lambda: visit.read(rater_activity.activities))
-    cap = _cap(visit)
-    found = [one for one in everybody or () if _is_wanted(one, wanted.show, cap)]
+    caps = Caps.of(visit)
+    found = [one for one in everybody or () if _is_wanted(one, wanted.show, caps)]
     start = (wanted.page - 1) * PAGE
     return visit.render(
         "people.html",
@@ -64,7 +83,7 @@ async def list_people(visit: Visit) -> Response:
         wanted=wanted,
         pages=max(1, -(-len(found) // PAGE)),
         counts=await visit.read(rater_activity.counts),
-        cap=cap,
+        caps=caps,
         signals=SIGNALS,
     )
 
@@ -84,7 +103,7 @@ async def show_person(visit: Visit) -> Response:
         held=await visit.read(quarantines.quarantines_of, rater_id),
         signal_words=QUARANTINE_SIGNALS,
         notes=[note for note in await visit.read(_notes) if note.target == f"rater {rater_id}"],
-        cap=_cap(visit),
+        caps=Caps.of(visit),
         signals=SIGNALS,
     )
 
@@ -123,11 +142,7 @@ def _notes(connection: Connection) -> list[audit.AuditEntry]:
     return audit.entries(connection, action="rater.", limit=500)
 
 
-def _cap(visit: Visit) -> int:
-    return int(visit.parts.defaults.get("rounds", {}).get("max_votes_per_rater", 10))
-
-
-def _is_wanted(one: Activity, show: str, cap: int) -> bool:
+def _is_wanted(one: Activity, show: str, caps: Caps) -> bool:
     if show == "quarantined":
         return one.quarantined
-    return show == "all" or bool(one.signals(cap))
+    return show == "all" or bool(one.signals(caps.cap_of(one.rater_id)))

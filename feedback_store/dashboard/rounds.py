@@ -104,7 +104,7 @@ def rounds_pulse(connection: Connection, which: str) -> str:
 @routes.topic("round", "operator")
 def round_pulse(connection: Connection, which: str) -> str:
     """Changes with a round's state and with every point of its curves."""
-    round_id = int(which) if which.isdigit() and len(which) < 19 else 0
+    round_id = int(which) if which.isascii() and which.isdigit() and len(which) < 19 else 0
     return f"{rounds.get_round(connection, round_id).state} {rounds.newest_metric(connection, round_id)}"
 
 

@@ -66,13 +66,19 @@ async def sign_in(visit: Visit) -> Response:
     limits = dict(zip(keys, (failures, 4 * failures, 20 * failures), strict=True))
     if wait_s := visit.parts.attempts.wait_s(limits):
         return too_many(visit, wait_s, "sign_in.html", name=name, next=back)
-    user = await visit.read(users.by_name, name)
-    right = await passwords.is_password(form.password, user.password_hash if user and not user.disabled else None)
+    # Counted before it is looked at: of many that come at once each would otherwise find that none has failed yet.
+    visit.parts.attempts.failed(*keys)
+    try:
+        user = await visit.read(users.by_name, name)
+        right = await passwords.is_password(form.password, user.password_hash if user and not user.disabled else None)
+    except BaseException:
+        visit.parts.attempts.taken_back(*keys)
+        raise
     if user is None or not right:
-        visit.parts.attempts.failed(*keys)
         wrong = visit.say("This name and password do not belong together.")
         return sign_in_page(visit, wrong, back, status=401, name=form.name)
     visit.parts.attempts.forget(keys[0])
+    visit.parts.attempts.taken_back(*keys[1:])
     return await begin(visit, user, back)
 
 

@@ -46,6 +46,9 @@ class ApiMetrics:
         self.refused_feedback = Counter(
             "thumbwise_refused_feedback", "Acts of raters who voted too fast.", registry=registry
         )
+        self.cut_connections = Counter(
+            "thumbwise_cut_connections", "Connections that were refused or cut off.", ["reason"], registry=registry
+        )
         self.live_version = Gauge("thumbwise_live_policy_version", "Version of new replies.", registry=registry)
         self.loaded_versions = Gauge("thumbwise_loaded_policy_versions", "Generations in memory.", registry=registry)
         self.replicas_serving = Gauge(

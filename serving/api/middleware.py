@@ -24,6 +24,8 @@ MEBIBYTE = 1024 * 1024
 BODY_LIMIT_BYTES = MEBIBYTE
 IMPORT_LIMIT_BYTES = 16 * MEBIBYTE
 """An import runs on the writing thread: a larger file is sent in parts."""
+MOST_LENGTH_DIGITS = 19
+"""Python refuses to read a number of thousands of digits, and none this long is a length."""
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 WILDCARD_HOSTS = frozenset({"0.0.0.0", "::", ""})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -122,7 +124,7 @@ class Guard:
             return ApiError(
                 403, "another site may not do this: the Origin is not this server", param="origin", code="cross_origin"
             )
-        if not length.isdigit() or int(length) > limit_bytes:
+        if not length.isdigit() or len(length) > MOST_LENGTH_DIGITS or int(length) > limit_bytes:
             return too_large(limit_bytes)
         return None
 

@@ -186,7 +186,7 @@ def _refusals(path: str, method: str, operation: dict[str, Any]) -> list[str]:
         found += ["409", "413", "415"]
     if path.endswith("/veto") and method == "delete":
         found.append("409")
-    if path in ("/v1/chat/completions", "/v1/candidates"):
+    if path in ("/v1/chat/completions", "/v1/candidates", "/v1/feedback"):
         found.append("429")
     if path.startswith("/v1/"):
         found.append("503")

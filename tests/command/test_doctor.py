@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks._postgres import postgres_programs, running_postgres
+from thumbwise.cli import examine_limits as limits
 from thumbwise.cli import examine_safety as look
 from thumbwise.cli.examine import examine
 from thumbwise.cli.finding import Finding
@@ -167,3 +168,45 @@ def test_the_environment_is_not_changed_by_looking(tmp_path: Path) -> None:
     before = dict(os.environ)
     list(look.examine_safety(tmp_path, settings_of(tmp_path), {}))
     assert dict(os.environ) == before and [path.name for path in tmp_path.iterdir()] == ["thumbwise.toml"]
+
+
+VLLM = '[policy]\nengine = "vllm"\n[vllm]\nreplicas = ["http://{}:8000"]'
+
+
+@pytest.mark.parametrize(
+    ("host", "key", "found"),
+    [
+        ("127.0.0.1", None, {}),
+        ("10.0.0.5", None, {"vLLM key": "note"}),
+        ("10.0.0.5", "changeme", {"vLLM key's strength": "bad"}),
+        ("10.0.0.5", STRONG, {}),
+    ],
+)
+def test_a_vllm_that_others_could_use_is_told(tmp_path: Path, host: str, key: str | None, found: dict) -> None:
+    settings = settings_of(tmp_path, VLLM.format(host), **({"VLLM_API_KEY": key} if key else {}))
+    assert states(limits.vllm_key(settings)) == found
+    assert not list(limits.vllm_key(settings_of(tmp_path)))
+
+
+def test_fewer_files_than_connections_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of(tmp_path, "[serving]\nmax_connections = 1000")
+    monkeypatch.setattr("serving.api.server.files_allowed", lambda: 1000)
+    assert limits.open_files(settings).state == "note" and "744 connections" in limits.open_files(settings).found
+    monkeypatch.setattr("serving.api.server.files_allowed", lambda: 1256)
+    assert limits.open_files(settings).state == "ok"
+    monkeypatch.setattr("serving.api.server.files_allowed", lambda: None)
+    assert limits.open_files(settings).state == "ok"
+
+
+def test_votes_without_limit_are_noted_where_others_reach_the_server(tmp_path: Path) -> None:
+    endless = "[serving]\nvotes_per_minute = 0\n"
+    assert not list(limits.vote_rate(settings_of(tmp_path, endless)))
+    assert states(limits.vote_rate(settings_of(tmp_path, endless + 'host = "0.0.0.0"'))) == {"votes": "note"}
+    assert not list(limits.vote_rate(settings_of(tmp_path, '[serving]\nhost = "0.0.0.0"')))
+
+
+def test_running_as_root_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert states(limits.user()) == {"user": "note"}
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert not list(limits.user())

@@ -152,3 +152,21 @@ def test_a_label_is_its_annotators_alone(rated: House, person: People) -> None:
     assert other.get(label).status_code == 404
     assert other.post(label, action="save", revision="0", ranked="0").status_code == 404
     assert nina.post(f"{label}/gold").status_code == 403
+
+
+def test_who_annotates_is_held_to_the_cap_of_those_and_a_rater_to_theirs(
+    house: House, person: Callable[..., Person]
+) -> None:
+    house.parts.patience_s = 20
+    for number in range(14):
+        reply(house, f"r{number}", "Robin.")
+        for rater_id, channel in (("0" * 32, "web"), (raters.staff_rater_id("user:anna"), "annotate")):
+            house.store.write(raters.ensure_rater, rater_id, channel)
+            house.store.write(
+                feedback.add_feedback, NewFeedback("thumb", rater_id, channel, reply_id=f"r{number}", thumb="up")
+            )
+    page = person("operator").get("/dashboard/people").text
+    rows = {found[1]: found[0] for found in re.findall(r"(<tr><td><a [^>]*people/([\w-]+).*?</tr>)", page, re.DOTALL)}
+    over = {rater_id: re.findall(r"<td>(.*?)</td>", found, re.DOTALL)[6] for rater_id, found in rows.items()}
+    assert over == {"0" * 32: "4", raters.staff_rater_id("user:anna"): "–"}
+    assert "200 of one who annotates or reviews here" in page

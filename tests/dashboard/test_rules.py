@@ -9,6 +9,7 @@ from feedback_store.access.keys import add_key
 from feedback_store.access.roles import ROLES, SCOPES, reaches
 from feedback_store.access.rules import ANYONE, RULES, rule_of, scope_of
 from feedback_store.dashboard.routes import Routes
+from serving.api.server import refuse_undeclared
 from tests.dashboard.conftest import House, Person
 from tests.web.running import ADMIN_TOKEN
 
@@ -33,6 +34,7 @@ def path_of(route: str) -> str:
 
 def test_the_table_names_every_route_of_the_application_and_no_other(house: House) -> None:
     assert routes_of(house) == set(RULES)
+    refuse_undeclared(house.app)  # also that each is a plain route: a folder of files has no methods to be listed by
 
 
 def test_every_rule_says_who_in_words_that_are_known() -> None:

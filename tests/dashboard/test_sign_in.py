@@ -1,6 +1,8 @@
 """Coming in: the set-up, passwords, sessions, invitations, and what keeps others out."""
 
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -88,6 +90,17 @@ def test_wrong_names_and_wrong_passwords_get_the_same_answer_and_have_to_wait(ho
     assert sign_in(robin) == 303
 
 
+def test_guesses_that_come_at_once_are_counted_like_guesses_one_after_another(house: House, robin: Person) -> None:
+    def guess(number: int) -> int:
+        return sign_in(robin, password=f"guess number {number}")
+
+    with ThreadPoolExecutor(16) as threads:
+        statuses = Counter(threads.map(guess, range(32)))
+    assert statuses == {401: house.parts.access.sign_in_failures, 429: 32 - house.parts.access.sign_in_failures}
+    house.parts.attempts = Attempts(60.0)
+    assert [sign_in(robin) for _ in range(21)] == [303] * 21, "who is let in has not failed"
+
+
 def test_failures_are_forgotten_after_their_window() -> None:
     moment = 0.0
     attempts = Attempts(60.0, clock=lambda: moment)
@@ -97,6 +110,9 @@ def test_failures_are_forgotten_after_their_window() -> None:
     attempts.failed(key)
     assert attempts.wait_s({key: 2}) == 50.0
     assert attempts.wait_s({key: 3}) == 0.0
+    attempts.failed(key)
+    attempts.taken_back(key, ("person", "who never failed"))
+    assert attempts.wait_s({key: 2}) == 50.0
     moment = 60.5
     assert attempts.wait_s({key: 2}) == 0.0
 

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from benchmarks._word_engine import WordEngine
 from feedback_store.store import Store
 from feedback_store.versions import add_candidate, bootstrap
 from serving.api import ApiContext, create_app
-from serving.api.server import listen, server_of
+from serving.api.connections import ConnectionLimits
+from serving.api.server import LIMITS, listen, server_of
 from serving.engine import PolicyRef
 from serving.engine.vllm.base import GatewayBase
 from serving.engine.vllm.engine import VllmEngine
@@ -87,9 +89,11 @@ def chat(client) -> Callable:
 
 
 @contextmanager
-def serving_on_a_port(context: ApiContext) -> Iterator[str]:
+def serving_on_a_port(
+    context: ApiContext, app: FastAPI | None = None, limits: ConnectionLimits = LIMITS
+) -> Iterator[str]:
     """Run the application under uvicorn on a free loopback port; gives its URL."""
-    server = server_of(create_app(context), context.serving)
+    server = server_of(app or create_app(context), context.serving, limits)
     listener = listen(context.serving.model_copy(update={"port": 0}))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -1,6 +1,7 @@
-"""schemathesis over the whole document, as the admin: no request gets a 500, and no answer breaks the document's word.
+"""schemathesis over the whole document: no request gets a 500, and no answer breaks the document's word.
 
-Bounded so that it fits into every test run: few examples a route, the same ones each time.
+Bounded so that it fits into every test run: few examples a route, the same ones each time; as the admin with boundary
+values too, as everybody else one of each route. The long form is benchmarks/api_fuzz.py.
 """
 
 from pathlib import Path
@@ -11,6 +12,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.config import SchemathesisConfig
 
+from benchmarks._fuzz_callers import Caller, callers_of, wrongly_answered
 from benchmarks._word_engine import WordEngine
 from feedback_store.store import Store
 from feedback_store.versions import bootstrap
@@ -40,6 +42,16 @@ CONFIG = SchemathesisConfig.from_dict(
     }
 )
 schema = schemathesis.openapi.from_asgi("/openapi.json", APP, config=CONFIG)
+OTHERS = SchemathesisConfig.from_dict(
+    {
+        "generation": {"deterministic": True, "no-shrink": True, "with-security-parameters": False},
+        "phases": {"coverage": {"enabled": False}, "examples": {"enabled": False}},
+        # Who may is judged by the table of rules.
+        "checks": {"positive_data_acceptance": {"enabled": False}, "ignored_auth": {"enabled": False}},
+    }
+)
+schema_for_others = schemathesis.openapi.from_asgi("/openapi.json", APP, config=OTHERS)
+callers: list[Caller] = []
 
 
 @schemathesis.serializer("application/x-ndjson")
@@ -53,6 +65,7 @@ def stored(tmp_path_factory):
     with Store.open(f"sqlite:///{folder / 'thumbwise.db'}") as store:
         store.write(bootstrap, "words")
         CONTEXT.store = store
+        callers[:] = callers_of(store, ADMIN_TOKEN)
         yield
 
 
@@ -65,3 +78,14 @@ def started():
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_every_answer_is_as_the_document_says(case):
     case.call_and_validate()
+
+
+@schema_for_others.parametrize()
+@settings(max_examples=1, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_whoever_asks_is_answered_as_the_document_and_the_rules_say(case):
+    by_header = {caller.headers.get("Authorization"): caller for caller in callers}
+    assert len(by_header) == 9
+    for caller in callers:
+        response = case.call(headers=caller.headers)
+        case.validate_response(response)
+        assert wrongly_answered(case.operation.label, response.status_code, caller.headers, by_header) == ""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from thumbwise.cli.connection import TOKEN_FILE
+from thumbwise.cli.examine_limits import examine_limits
 from thumbwise.cli.finding import Finding
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def examine_safety(data_dir: Path, settings: "Settings | None", environ: Mapping
         yield from webhook(settings)
         yield from secrets(settings, data_dir)
         yield from postgres(settings)
+        yield from examine_limits(settings)
 
 
 def versions() -> Iterator[Finding]:
