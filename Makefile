@@ -8,6 +8,7 @@ SHELL := /bin/bash
 
 VENV ?= .venv
 PY := $(VENV)/bin/python
+DATABASE ?= sqlite
 CODE := feedback_store serving trainer bot thumbwise benchmarks scripts tests
 
 # One copy of the bundled model for the server, the tests and the benchmarks of this checkout.
@@ -47,11 +48,11 @@ format: $(INSTALLED) ## let ruff lay out the code and sort its imports
 	@$(PY) -m ruff check --select I --fix $(CODE)
 	@$(PY) -m ruff format $(CODE)
 
-test: setup lint ## everything that must hold (ARGS="tests/store -k word" for a part)
+test: setup lint ## everything that must hold (ARGS="tests/store -k word" for a part, DATABASE=postgres for all on it)
 	@scripts/postgres.sh
 	@scripts/telegram_test_api.sh $(VENV)
 	@[[ -z "$${WITH_VLLM:-}" ]] || scripts/vllm.sh
-	@THUMBWISE_CHROMIUM="$$(scripts/browser.sh $(VENV))" $(PY) -m pytest $(ARGS)
+	@THUMBWISE_CHROMIUM="$$(scripts/browser.sh $(VENV))" $(PY) -m pytest --database $(DATABASE) $(ARGS)
 
 vllm: setup ## a real vLLM in .vllm/ for its tests and `make bench-serving` (about 1 GB; CI does this)
 	@scripts/vllm.sh

@@ -33,6 +33,7 @@ def vote(client, reply_id: str, key: str):
     return client.post("/v1/feedback", json=body, headers={"idempotency-key": key})
 
 
+@pytest.mark.sqlite("its files are what a limit on files is for")
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="this system limits no file's size")
 def test_a_full_disk_refuses_votes_rounds_and_promotions_while_chat_goes_on_and_mends_itself(
     client, admin, chat, candidate, tmp_path
@@ -73,6 +74,7 @@ def test_a_full_disk_is_told_from_a_wrong_statement(name: str, said: str):
     assert outage is not None and said in str(outage)
 
 
+@pytest.mark.sqlite("its files are what a limit on files is for")
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="this system limits no running process")
 def test_a_server_whose_disk_is_full_at_any_byte_loses_no_acknowledged_vote(tmp_path):
     from benchmarks._full_disk import run_full_disk

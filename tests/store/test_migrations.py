@@ -110,10 +110,10 @@ def test_a_database_of_a_newer_program_is_left_alone(store_url: str) -> None:
         Store.open(store_url)
 
 
-def test_a_start_on_a_database_that_is_up_to_date_does_not_load_alembic(sqlite_url: str) -> None:
+def test_a_start_on_a_database_that_is_up_to_date_does_not_load_alembic(one_url: str) -> None:
     program = (
         "import sys; from feedback_store.store import Store; from feedback_store import exports\n"
-        f"Store.open({sqlite_url!r}).close()\n"
+        f"Store.open({one_url!r}).close()\n"
         "heavy = {'alembic', 'pyarrow', 'numpy', 'torch', 'psycopg'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )

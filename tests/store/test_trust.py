@@ -120,9 +120,9 @@ def scan(store: Store) -> list[Quarantine]:
 
 
 def test_ten_thousand_votes_of_one_account_go_into_quarantine_and_come_back_only_by_an_operator(
-    sqlite_store: Store,
+    one_store: Store,
 ) -> None:
-    store = sqlite_store
+    store = one_store
     names = [f"r{n}" for n in range(1_000)]
     honest = [thumb(0, f"rater-{n % 200}", names[n], at=NOON + timedelta(minutes=n)) for n in range(1_000)]
     flood = [thumb(0, "mallory", names[n % 1_000], n % 3 > 0, NOON + timedelta(milliseconds=n)) for n in range(10_000)]
