@@ -23,11 +23,12 @@ from sqlalchemy import Connection, Select, select
 from feedback_store.errors import Refused
 from feedback_store.feedback import effective_query, feedback_of_row, of_version
 from feedback_store.imports import ImportReport, RowError, import_jsonl, import_rows
+from feedback_store.raters import declined
 from feedback_store.records import BOTH_BAD, TIE, Feedback, Message, Reply
 from feedback_store.replies import comparisons_by_id, replies_by_id
 from feedback_store.review_schema import feedback_reviews
 from feedback_store.row_files import Format, jsonl_lines, read_parquet, write_jsonl, write_parquet
-from feedback_store.schema import feedback, raters
+from feedback_store.schema import feedback
 
 __all__ = [
     "Format",
@@ -155,8 +156,8 @@ class _Texts:
         decided = select(feedback_reviews.c.feedback_id, feedback_reviews.c.approval)
         decided = decided.where(feedback_reviews.c.feedback_id.in_(numbers), feedback_reviews.c.approval.is_not(None))
         self._approved = {number: word == "approved" for number, word in connection.execute(decided)}
-        revoked = select(raters.c.rater_id).where(raters.c.consent.is_(False))
-        self._revoked = frozenset(connection.execute(revoked).scalars())
+        named = {act.act.rater_id for act in acts} | {reply.rater_id or "" for reply in self._replies.values()}
+        self._revoked = declined(connection, sorted(named))
 
     def unpaired(self, act: Feedback) -> Iterator[dict[str, Any]]:
         reply = self._replies[str(act.act.reply_id)]
