@@ -64,13 +64,13 @@ def count(store: Store) -> int:
 
 def vote(store: Store) -> int:
     """Votes, each in a commit of its own, on replies all over the store."""
-    replies = store.read(lambda connection: feedback.recent_feedback(connection, VOTES))
-    for number, known in enumerate(replies):
+    newest = store.read(feedback.recent_feedback, VOTES)
+    for known in newest:
         reply_id = known.act.reply_id
         if reply_id is not None:
             act = NewFeedback("thumb", known.act.rater_id, "web", reply_id=reply_id, thumb="up")
             store.write(feedback.add_feedback, act)
-    return len(replies)
+    return len(newest)
 
 
 STEPS: dict[str, Callable[[Store], int]] = {

@@ -79,16 +79,18 @@ def effective_feedback(
     *,
     since_feedback_id: int = 0,
     policy_version: int | None = None,
+    since: datetime | None = None,
     include_quarantined: bool = False,
     include_excluded: bool = False,
     include_unapproved: bool = False,
 ) -> list[Feedback]:
     """Return what raters think now, by id: of each rater, target and kind the latest act, and none that is retracted.
 
-    since_feedback_id: only acts after that one. policy_version: only on replies of that version, and on comparisons all
-    of whose replies are of it. Left out unless asked for, so that whatever learns from feedback need not remember it:
-    quarantined raters and acts quarantined on their own, what an operator excluded (the act, its reply, or any reply of
-    its comparison), and corrections that nobody has approved.
+    since_feedback_id: only acts after that one. since: of what holds now, only what was given at that time or later.
+    policy_version: only on replies of that version, and on comparisons all of whose replies are of it. Left out unless
+    asked for, so that whatever learns from feedback need not remember it: quarantined raters and acts quarantined on
+    their own, what an operator excluded (the act, its reply, or any reply of its comparison), and corrections that
+    nobody has approved.
     """
     query = effective_query(
         since_feedback_id=since_feedback_id,
@@ -96,10 +98,21 @@ def effective_feedback(
         include_excluded=include_excluded,
         include_unapproved=include_unapproved,
     )
-    if policy_version is not None:
-        query = query.where(of_version(policy_version))
+    query = _narrowed(query, policy_version, since)
     rows = connection.execute(query.order_by(feedback.c.feedback_id)).mappings()
     return [feedback_of_row(row) for row in rows]
+
+
+def effective_count(connection: Connection, *, policy_version: int | None = None, since: datetime | None = None) -> int:
+    """Return how many acts `effective_feedback` would give with those in quarantine among them."""
+    query = _narrowed(effective_query(include_quarantined=True), policy_version, since)
+    return int(connection.execute(select(func.count()).select_from(query.subquery("held"))).scalar_one())
+
+
+def _narrowed(query: Select[Any], policy_version: int | None, since: datetime | None) -> Select[Any]:
+    if policy_version is not None:
+        query = query.where(of_version(policy_version))
+    return query if since is None else query.where(feedback.c.created_at >= since)
 
 
 def effective_query(

@@ -22,7 +22,7 @@ SHOWN = {
     "kills_postgres": VOTES,
     "telegram_kills": ("kill -9", "confirmed updates", "… lost", "… doubled"),
     "swaps": ("replies broken off",),
-    "faults": ("… lost", "… doubled", "replies delivered", "back to normal", "longest until"),
+    "faults": ("… lost", "… doubled", "replies delivered", "back to normal", "longest until", "small file system"),
 }
 """Rows of a benchmark whose case begins so; of one that is not named, all."""
 

@@ -44,18 +44,15 @@ def read_evidence(
     """
     live = versions.live_version(connection)
     policy_version = live.version if fresh_only else None
-    acts = feedback.effective_feedback(connection, policy_version=policy_version)
-    everyones = feedback.effective_feedback(connection, policy_version=policy_version, include_quarantined=True)
-    if since is not None:
-        acts = [act for act in acts if act.act.created_at is not None and act.act.created_at >= since]
-        everyones = [act for act in everyones if act.act.created_at is not None and act.act.created_at >= since]
+    acts = feedback.effective_feedback(connection, policy_version=policy_version, since=since)
+    everyones = feedback.effective_count(connection, policy_version=policy_version, since=since)
     compared = sorted({act.act.comparison_id for act in acts if act.act.comparison_id is not None})
     shown = replies.comparisons_by_id(connection, compared)
     found = judgements(acts, shown, verdicts_as_thumbs=verdicts_as_thumbs, approved=_approved(acts))
     named = {vote.reply_id for vote in found.votes} | {item.reply_id for item in found.corrections}
     named |= {name for pair in found.pairs for name in (pair.chosen, pair.rejected)}
     texts = _not_of(held_back, replies.trainable_replies(connection, sorted(named)))
-    return Evidence(live, found, texts, len(everyones) - len(acts), len(acts), tuple(acts))
+    return Evidence(live, found, texts, everyones - len(acts), len(acts), tuple(acts))
 
 
 def usable_of(evidence: Evidence, rounds: RoundSettings, seed: int) -> Usable:

@@ -63,6 +63,17 @@ def test_a_full_disk_refuses_votes_rounds_and_promotions_while_chat_goes_on_and_
     database.close()
 
 
+@pytest.mark.sqlite("a PostgreSQL of its own on a small disk is none")
+def test_a_server_on_a_file_system_that_is_full_loses_no_acknowledged_vote(tmp_path):
+    from benchmarks._small_disk import may_mount, run_small_disk
+
+    if not may_mount(tmp_path / "disk"):
+        pytest.skip("this machine lets us mount nothing (a limit on the size of files stands in, below)")
+    found = run_small_disk(tmp_path / "disk", points=3, seed=0)
+    assert (found.votes.lost, found.votes.doubled, found.failed_replies, found.green) == (0, 0, 0, 0)
+    assert found.whole and found.delivered and found.longest_back_s < 5
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [("SQLITE_FULL", "the disk of the database is full"), ("SQLITE_IOERR_WRITE", "the database cannot be used")],
