@@ -95,8 +95,7 @@ def rows(ours: Served, peer: Load, crowd: Crowd) -> list[Row]:
     load, memory = ours.load, settled(ours.load)
     found = slope(memory)
     return [
-        Row("people who chat at the same time", crowd.people, unit="people"),
-        Row("for", load.wall_s, unit="s"),
+        Row(f"{crowd.people:,} people chat at the same time for", load.wall_s, unit="s"),
         Row("replies, each whole and with a receipt", load.replies, unit="replies"),
         Row("conversations", load.conversations, unit="conversations"),
         Row("acknowledged votes, changed ones among them", ours.votes.acknowledged, unit="votes"),

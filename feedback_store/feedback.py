@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, RowMapping, Select, and_, case, exists, func, or_, select
 
 from feedback_store.checks import check_channel, check_text
 from feedback_store.errors import NotFound, Refused
@@ -99,8 +99,7 @@ def effective_feedback(
         include_unapproved=include_unapproved,
     )
     query = _narrowed(query, policy_version, since)
-    rows = connection.execute(query.order_by(feedback.c.feedback_id)).mappings()
-    return [feedback_of_row(row) for row in rows]
+    return [feedback_of(row) for row in connection.execute(query.order_by(feedback.c.feedback_id))]
 
 
 def effective_count(connection: Connection, *, policy_version: int | None = None, since: datetime | None = None) -> int:
@@ -226,6 +225,16 @@ def feedback_values(act: NewFeedback, at: datetime) -> dict[str, Any]:
         "idempotency_key": act.idempotency_key,
         "created_at": act.created_at or at,
     }
+
+
+def feedback_of(row: Row[Any]) -> Feedback:
+    """The record of a row whose columns are those of the table in their order: at a million rows names cost seconds."""
+    feedback_id, kind, rater_id, channel, reply_id, comparison_id, thumb, verdict, ranking, *rest = row
+    order = None if ranking is None else tuple(ranking)
+    return Feedback(
+        feedback_id,
+        NewFeedback(kind, rater_id, channel, reply_id, comparison_id, thumb, verdict, order, *rest),
+    )
 
 
 def feedback_of_row(row: RowMapping) -> Feedback:

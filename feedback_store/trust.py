@@ -26,7 +26,7 @@ from feedback_store.agreement import Agreement, agreement
 from feedback_store.feedback import effective_feedback
 from feedback_store.quarantines import begin_quarantine, list_quarantines
 from feedback_store.records import BOTH_BAD, Feedback, Quarantine, Reply
-from feedback_store.replies import replies_by_id
+from feedback_store.replies import lean_replies
 from feedback_store.settings import TrustSettings
 from feedback_store.statistics import wilson
 
@@ -337,7 +337,7 @@ def quarantine_found(connection: Connection, signals: Sequence[Finding]) -> list
 
 
 def _signals(connection: Connection, acts: Sequence[Feedback], votes: Votes, settings: TrustSettings) -> list[Finding]:
-    texts = partial(replies_by_id, connection)
+    texts = partial(lean_replies, connection)
     return [*floods(acts, settings), *rings(votes, settings), *phrases(acts, texts, settings)]
 
 

@@ -22,6 +22,7 @@ SHOWN = {
     "kills_postgres": VOTES,
     "telegram_kills": ("kill -9", "confirmed updates", "… lost", "… doubled"),
     "swaps": ("replies broken off",),
+    "load": ("1,000 people", "errors", "… lost", "… doubled", "99 % of the waits", "… its slope"),
     "faults": ("… lost", "… doubled", "replies delivered", "back to normal", "longest until", "small file system"),
 }
 """Rows of a benchmark whose case begins so; of one that is not named, all."""
