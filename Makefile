@@ -8,6 +8,7 @@ SHELL := /bin/bash
 
 VENV ?= .venv
 PY := $(VENV)/bin/python
+DATABASE ?= sqlite
 CODE := feedback_store serving trainer bot thumbwise benchmarks scripts docker tests
 
 # One copy of the bundled model for the server, the tests and the benchmarks of this checkout.
@@ -49,11 +50,11 @@ format: $(INSTALLED) ## let ruff lay out the code and sort its imports
 	@$(PY) -m ruff check --select I --fix $(CODE)
 	@$(PY) -m ruff format $(CODE)
 
-test: setup lint ## everything that must hold (ARGS="tests/store -k word" for a part; TWO_AT_ONCE= for one process)
+test: setup lint ## everything that must hold (ARGS="tests/store -k word" for a part, DATABASE=postgres for all on it, TWO_AT_ONCE= for one process)
 	@scripts/postgres.sh
 	@scripts/telegram_test_api.sh $(VENV)
 	@[[ -z "$${WITH_VLLM:-}" ]] || scripts/vllm.sh
-	@THUMBWISE_CHROMIUM="$$(scripts/browser.sh $(VENV))" $(PY) -m pytest $(TWO_AT_ONCE) $(ARGS)
+	@THUMBWISE_CHROMIUM="$$(scripts/browser.sh $(VENV))" $(PY) -m pytest --database $(DATABASE) $(TWO_AT_ONCE) $(ARGS)
 
 vllm: setup ## a real vLLM in .vllm/ for its tests and `make bench-serving` (about 1 GB; CI does this)
 	@scripts/vllm.sh

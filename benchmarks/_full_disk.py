@@ -1,7 +1,8 @@
 """A server whose files may grow no further, again and again, at another byte each time.
 
 A limit on the size of files, set on the running process from outside, does what a full disk does to SQLite: a write
-comes back short or refused in the middle of a transaction. Unlike a small file system it needs no rights.
+comes back short or refused in the middle of a transaction (EFBIG). Unlike a small file system (ENOSPC,
+benchmarks/_small_disk.py) it needs no rights.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from benchmarks._server_process import ServerProcess, some_replies
 from benchmarks._vote_check import VoteCheck, check_votes
@@ -29,6 +31,27 @@ ANSWER_WITHIN_S = 30.0
 RED_WITHIN_S = 2.0
 BEYOND_BYTES = 65_536
 """A point lies at most that far behind the end of the write-ahead log."""
+
+
+class Disk(Protocol):
+    """What the server writes to, and a way to let it be full."""
+
+    def fill(self, process: int, data: Path, dice: random.Random) -> None:
+        """Leave the process little room, or none, for its files in `data`."""
+
+    def free(self, process: int) -> None:
+        """Give the room back."""
+
+
+class LimitedFiles:
+    """No file of the process may be larger than a byte near the end of its write-ahead log. Linux alone."""
+
+    def fill(self, process: int, data: Path, dice: random.Random) -> None:
+        log = data / "thumbwise.db-wal"
+        _limit(process, dice.randint(0, log.stat().st_size + BEYOND_BYTES))
+
+    def free(self, process: int) -> None:
+        _limit(process, resource.RLIM_INFINITY)
 
 
 @dataclass(slots=True)
@@ -56,12 +79,12 @@ class FullDiskReport:
     """SQLite's own check of the file found nothing."""
 
 
-def run_full_disk(data: Path, points: int, seed: int) -> FullDiskReport:
-    """Serve from SQLite in `data`, fill the disk `points` times and count."""
-    return asyncio.run(_run(data, points, random.Random(seed)))
+def run_full_disk(data: Path, points: int, seed: int, disk: Disk | None = None) -> FullDiskReport:
+    """Serve from SQLite in `data`, fill the disk `points` times and count. disk: None limits the files' size."""
+    return asyncio.run(_run(data, points, random.Random(seed), disk or LimitedFiles()))
 
 
-async def _run(data: Path, points: int, dice: random.Random) -> FullDiskReport:
+async def _run(data: Path, points: int, dice: random.Random, disk: Disk) -> FullDiskReport:
     server = await asyncio.to_thread(ServerProcess, data)
     delivered = failed = green = 0
     longest_back_s = 0.0
@@ -71,12 +94,11 @@ async def _run(data: Path, points: int, dice: random.Random) -> FullDiskReport:
         try:
             for _ in range(points):
                 await _until_votes(storm, voters, len(storm.receipts) + dice.randint(LEAST_VOTES, MOST_VOTES))
-                log = data / "thumbwise.db-wal"
-                _limit(server.pid, dice.randint(0, log.stat().st_size + BEYOND_BYTES))
+                disk.fill(server.pid, data, dice)
                 await _until_refused(storm, voters, storm.refused + 1)
                 whole, green_now = await _look(storm.port)
                 delivered, failed, green = delivered + whole, failed + CHATS - whole, green + green_now
-                _limit(server.pid, resource.RLIM_INFINITY)
+                disk.free(server.pid)
                 lifted = time.monotonic()
                 await _until_votes(storm, voters, len(storm.receipts) + 1)
                 longest_back_s = max(longest_back_s, time.monotonic() - lifted)
@@ -95,7 +117,7 @@ async def _run(data: Path, points: int, dice: random.Random) -> FullDiskReport:
 
 
 def _limit(process: int, largest_bytes: int) -> None:
-    """Let the process make no file larger than that; `resource.RLIM_INFINITY` lifts it. Linux alone."""
+    """Let the process make no file larger than that; `resource.RLIM_INFINITY` lifts it."""
     resource.prlimit(process, resource.RLIMIT_FSIZE, (largest_bytes, resource.RLIM_INFINITY))
 
 

@@ -15,8 +15,8 @@ END_TIMEOUT_S = 30
 class ServerProcess:
     """A server over the store in `data`, listening on `port` once this is made. Raises RuntimeError if it fails."""
 
-    def __init__(self, data: Path, *options: str) -> None:
-        command = [sys.executable, "-m", "benchmarks._word_server", "--data", str(data), *options]
+    def __init__(self, data: Path, *options: str, module: str = "benchmarks._word_server") -> None:
+        command = [sys.executable, "-m", module, "--data", str(data), *options]
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent, stdin=subprocess.DEVNULL
         )
@@ -50,9 +50,9 @@ class ServerProcess:
 
 
 @contextmanager
-def running_server(data: Path, *options: str) -> Iterator[ServerProcess]:
+def running_server(data: Path, *options: str, module: str = "benchmarks._word_server") -> Iterator[ServerProcess]:
     """A server for as long as the block lasts."""
-    server = ServerProcess(data, *options)
+    server = ServerProcess(data, *options, module=module)
     try:
         yield server
     finally:

@@ -1,7 +1,9 @@
-"""Faults of the machine under load: the database away for a minute, refusing and silent; the disk full at 100 points.
+"""Faults of the machine under load: the database away for a minute, refusing and silent; the disk full at 100 points,
+by a limit on the size of files and on a small file system.
 
 Away: PostgreSQL behind a proxy of faults (benchmarks/_fault_proxy.py). Disk: the size of the server's files is limited
-from outside, at another byte each time, until a vote is refused, and the limit is lifted again.
+from outside, at another byte each time, until a vote is refused, and the limit is lifted again; and once more on a
+tmpfs that a file fills but for some pages, where this machine lets us mount one (benchmarks/_small_disk.py).
 """
 
 import argparse
@@ -12,6 +14,7 @@ from benchmarks._away_storm import AwayReport, Course, Fault, run_away
 from benchmarks._fault_proxy import fault_proxy
 from benchmarks._full_disk import FullDiskReport, run_full_disk
 from benchmarks._postgres import running_postgres
+from benchmarks._small_disk import may_mount, run_small_disk
 from benchmarks.report import Row, report
 
 FAULTS: tuple[Fault, ...] = ("refuse", "silence")
@@ -26,25 +29,31 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=100, help="at which the disk is full")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    away, full = measure(arguments.away_s, arguments.points, arguments.seed)
+    away, full, small = measure(arguments.away_s, arguments.points, arguments.seed)
     rows: list[Row] = []
     promises: dict[str, bool] = {}
     for fault, found in away.items():
         rows += _away_rows(f"database {_SAID[fault]} {arguments.away_s:g} s", found)
         promises |= _away_promises(fault, found)
-    report(
-        "faults",
-        rows + _disk_rows(full),
-        "16 clients vote and 8 chat without pause over HTTP; a refused vote is repeated under its Idempotency-Key.",
-        seed=arguments.seed,
-    )
-    broken = [promise for promise, kept in (promises | _disk_promises(full)).items() if not kept]
+    rows += _disk_rows("disk full", full)
+    promises |= _disk_promises("full disk", full)
+    notes = "16 clients vote and 8 chat without pause over HTTP; a refused vote is repeated under its Idempotency-Key. "
+    if small is not None:
+        rows += _disk_rows("small file system full", small)
+        promises |= _disk_promises("full file system", small)
+        notes += "Disk full: by a limit on the size of files (EFBIG), then on a tmpfs (ENOSPC)."
+    else:
+        notes += "Disk full: by a limit on the size of files (EFBIG); no small file system may be mounted here."
+    report("faults", rows, notes, seed=arguments.seed)
+    broken = [promise for promise, kept in promises.items() if not kept]
     if broken:
         raise SystemExit("broken: " + "; ".join(broken))
 
 
-def measure(away_s: float, points: int, seed: int) -> tuple[dict[Fault, AwayReport], FullDiskReport]:
-    """Take the database away in each way, then fill the disk."""
+def measure(
+    away_s: float, points: int, seed: int
+) -> tuple[dict[Fault, AwayReport], FullDiskReport, FullDiskReport | None]:
+    """Take the database away in each way, then fill the disk in each way; None where nothing may be mounted."""
     Path("data").mkdir(exist_ok=True)
     away: dict[Fault, AwayReport] = {}
     with tempfile.TemporaryDirectory(dir="data", prefix="bench-faults-") as name:
@@ -54,7 +63,9 @@ def measure(away_s: float, points: int, seed: int) -> tuple[dict[Fault, AwayRepo
                 direct = _new_database(server, f"away_{fault}")
                 with fault_proxy(direct) as (proxy, through):
                     away[fault] = run_away(folder / fault, proxy, through, direct, Course(fault, away_s=away_s))
-        return away, run_full_disk(folder / "disk", points, seed)
+        full = run_full_disk(folder / "disk", points, seed)
+        small = run_small_disk(folder / "small", points, seed) if may_mount(folder / "small") else None
+        return away, full, small
 
 
 _SAID = {"refuse": "refuses for", "silence": "is silent for"}
@@ -94,10 +105,10 @@ def _away_promises(fault: str, found: AwayReport) -> dict[str, bool]:
     }
 
 
-def _disk_rows(found: FullDiskReport) -> list[Row]:
+def _disk_rows(case: str, found: FullDiskReport) -> list[Row]:
     return [
-        Row("disk full", found.points, unit="points"),
-        Row("acknowledged votes, disk full", found.votes.acknowledged, unit="votes"),
+        Row(case, found.points, unit="points"),
+        Row(f"acknowledged votes, {case}", found.votes.acknowledged, unit="votes"),
         Row("… lost", found.votes.lost, unit="votes"),
         Row("… doubled", found.votes.doubled, unit="votes"),
         Row("replies delivered while it was full", found.delivered, unit="replies"),
@@ -107,13 +118,13 @@ def _disk_rows(found: FullDiskReport) -> list[Row]:
     ]
 
 
-def _disk_promises(found: FullDiskReport) -> dict[str, bool]:
+def _disk_promises(case: str, found: FullDiskReport) -> dict[str, bool]:
     return {
-        "full disk: no acknowledged vote lost or doubled": found.votes.clean,
-        "full disk: every reply delivered": found.failed_replies == 0 and found.delivered > 0,
-        "full disk: readiness red": found.green == 0,
-        "full disk: the database is whole": found.whole,
-        f"full disk: stored again within {STORED_AGAIN_WITHIN_S:g} s": found.longest_back_s <= STORED_AGAIN_WITHIN_S,
+        f"{case}: no acknowledged vote lost or doubled": found.votes.clean,
+        f"{case}: every reply delivered": found.failed_replies == 0 and found.delivered > 0,
+        f"{case}: readiness red": found.green == 0,
+        f"{case}: the database is whole": found.whole,
+        f"{case}: stored again within {STORED_AGAIN_WITHIN_S:g} s": found.longest_back_s <= STORED_AGAIN_WITHIN_S,
     }
 
 

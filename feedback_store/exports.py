@@ -21,13 +21,14 @@ from typing import Any, BinaryIO, Literal
 from sqlalchemy import Connection, Select, select
 
 from feedback_store.errors import Refused
-from feedback_store.feedback import effective_query, feedback_of_row, of_version
+from feedback_store.feedback import effective_query, feedback_of, of_version
 from feedback_store.imports import ImportReport, RowError, import_jsonl, import_rows
+from feedback_store.raters import declined
 from feedback_store.records import BOTH_BAD, TIE, Feedback, Message, Reply
-from feedback_store.replies import comparisons_by_id, replies_by_id
+from feedback_store.replies import comparisons_by_id, lean_replies
 from feedback_store.review_schema import feedback_reviews
 from feedback_store.row_files import Format, jsonl_lines, read_parquet, write_jsonl, write_parquet
-from feedback_store.schema import feedback, raters
+from feedback_store.schema import feedback
 
 __all__ = [
     "Format",
@@ -112,8 +113,8 @@ def chunks_of(file: BinaryIO) -> Iterator[bytes]:
 
 def _rows(connection: Connection, format: Format, query: Select[Any]) -> Iterator[dict[str, Any]]:
     superseded = _superseded(connection) if format == "preference" else frozenset()
-    result = connection.execution_options(yield_per=BATCH).execute(query).mappings()
-    acts = (feedback_of_row(row) for row in result)
+    result = connection.execution_options(yield_per=BATCH).execute(query)
+    acts = (feedback_of(row) for row in result)
     while batch := list(islice(acts, BATCH)):
         texts = _Texts(connection, batch)
         for act in batch:
@@ -150,13 +151,13 @@ class _Texts:
         wanted = {act.act.reply_id for act in acts if act.act.reply_id is not None}
         for comparison in self._comparisons.values():
             wanted.update(comparison.reply_ids)
-        self._replies = replies_by_id(connection, sorted(wanted))
+        self._replies = lean_replies(connection, sorted(wanted))
         numbers = [act.feedback_id for act in acts if act.act.kind == "correction"]
         decided = select(feedback_reviews.c.feedback_id, feedback_reviews.c.approval)
         decided = decided.where(feedback_reviews.c.feedback_id.in_(numbers), feedback_reviews.c.approval.is_not(None))
         self._approved = {number: word == "approved" for number, word in connection.execute(decided)}
-        revoked = select(raters.c.rater_id).where(raters.c.consent.is_(False))
-        self._revoked = frozenset(connection.execute(revoked).scalars())
+        named = {act.act.rater_id for act in acts} | {reply.rater_id or "" for reply in self._replies.values()}
+        self._revoked = declined(connection, sorted(named))
 
     def unpaired(self, act: Feedback) -> Iterator[dict[str, Any]]:
         reply = self._replies[str(act.act.reply_id)]

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import Connection, Row, select, update
@@ -78,6 +79,15 @@ def get_rater(connection: Connection, rater_id: str) -> Rater | None:
     """Return the rater, or None for one never seen."""
     row = connection.execute(select(raters).where(raters.c.rater_id == rater_id)).one_or_none()
     return None if row is None else _rater(row)
+
+
+def declined(connection: Connection, rater_ids: Sequence[str]) -> frozenset[str]:
+    """Return those of the raters who said no, or took their yes back."""
+    found: set[str] = set()
+    for start in range(0, len(rater_ids), 500):
+        query = select(raters.c.rater_id).where(raters.c.rater_id.in_(rater_ids[start : start + 500]))
+        found.update(connection.execute(query.where(raters.c.consent.is_(False))).scalars())
+    return frozenset(found)
 
 
 def _rater(row: Row[tuple[object, ...]]) -> Rater:

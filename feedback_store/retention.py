@@ -77,7 +77,7 @@ def plan_retention(connection: Connection, settings: RetentionSettings, at: date
             report.kept_trained = _count(connection, trained)
             every = every.where(~_trained_in_service(connection))
         report.rated_texts = _count(connection, every)
-        report.trained_versions = tuple(_versions_taught(connection, connection.execute(every).scalars().all()))
+        report.trained_versions = tuple(_versions_taught(connection, _names(connection, every)))
     for name, doomed in _old_rows(settings, at).items():
         setattr(report, name, _count(connection, select(doomed.table.c[0]).where(doomed.which)))
     return report
@@ -200,7 +200,11 @@ def _in_batches(store: Store, empty: Any, query: Select[tuple[str]]) -> int:
 
 
 def _still(connection: Connection, query: Select[tuple[str]], names: Sequence[str]) -> list[str]:
-    return list(connection.execute(query.where(replies.c.reply_id.in_(names))).scalars())
+    return _names(connection, query.where(replies.c.reply_id.in_(names)))
+
+
+def _names(connection: Connection, query: Select[tuple[str]]) -> list[str]:
+    return [str(name) for name in connection.execute(query).scalars()]
 
 
 def _empty_unrated(connection: Connection, query: Select[tuple[str]], names: Sequence[str]) -> int:

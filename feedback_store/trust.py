@@ -13,10 +13,11 @@ Each takes feedback into quarantine until an operator has looked (quarantines.py
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import combinations
+from functools import partial
+from itertools import combinations, islice
 from typing import Any, Literal
 
 from sqlalchemy import Connection
@@ -25,7 +26,7 @@ from feedback_store.agreement import Agreement, agreement
 from feedback_store.feedback import effective_feedback
 from feedback_store.quarantines import begin_quarantine, list_quarantines
 from feedback_store.records import BOTH_BAD, Feedback, Quarantine, Reply
-from feedback_store.replies import replies_by_id
+from feedback_store.replies import lean_replies
 from feedback_store.settings import TrustSettings
 from feedback_store.statistics import wilson
 
@@ -34,6 +35,8 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _PHRASE_WORDS = (3, 4, 5)
 _RING_CHANCE = 1e-4
 """Chance, at the others' rate of agreement, below which two raters count as one will; over all pairs looked at."""
+_RATERS_AT_ONCE = 1_000
+"""Whose replies are held at a time when texts are looked through."""
 _MOST_PAIRED = 2_000
 """Raters of a target beyond which its pairs are not counted: a poll, not a ring."""
 
@@ -81,6 +84,10 @@ class TrustReport:
 
 Votes = Mapping[str, Mapping[str, str]]
 """Target → rater → what they said of it."""
+
+
+Texts = Callable[[Sequence[str]], Mapping[str, Reply]]
+"""Reads replies by id; unknown ones are left out."""
 
 
 def votes_of(acts: Iterable[Feedback]) -> dict[str, dict[str, str]]:
@@ -209,37 +216,37 @@ def rings(votes: Votes, settings: TrustSettings) -> list[Finding]:
     return found
 
 
-def phrases(acts: Iterable[Feedback], replies: Mapping[str, Reply], settings: TrustSettings) -> list[Finding]:
-    """Find phrases that few raters put into their own prompts and up-vote when the reply says them back."""
-    ups: defaultdict[str, list[tuple[int, set[str], set[str]]]] = defaultdict(list)
+def phrases(acts: Iterable[Feedback], texts: Texts, settings: TrustSettings) -> list[Finding]:
+    """Find phrases that few raters put into their own prompts and up-vote when the reply says them back.
+
+    texts: reads replies by id, some thousand at a time. A store of a million votes says hundreds of millions of
+    phrases, so none is held that nobody repeats: first those that a rater asked for and got `phrase_each` times, which
+    are few; then, for these alone, who else up-voted them.
+    """
+    liked: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
     for one in acts:
-        act = one.act
-        name = act.reply_id if act.thumb == "up" else act.verdict if act.kind == "verdict" else None
-        reply = replies.get(name or "")
-        if reply is None or reply.text is None or reply.messages is None:
-            continue
-        said = set(_phrases(reply.text))
-        asked = {phrase for message in reply.messages for phrase in _phrases(message["content"])}
-        ups[act.rater_id].append((one.feedback_id, said, said & asked))
-    backers: defaultdict[str, set[str]] = defaultdict(set)
+        name = one.act.reply_id if one.act.thumb == "up" else one.act.verdict if one.act.kind == "verdict" else None
+        if name is not None:
+            liked[one.act.rater_id].append((one.feedback_id, name))
     echoes: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
-    for rater, found in ups.items():
-        for feedback_id, said, echoed in found:
-            for phrase in said:
-                backers[phrase].add(rater)
-            for phrase in echoed:
-                echoes[phrase].append((feedback_id, rater))
-    alarming: dict[frozenset[tuple[int, str]], str] = {}
-    for phrase, everyones in echoes.items():
+    ups: dict[str, int] = {}
+    often = ((rater, named) for rater, named in liked.items() if len(named) >= settings.phrase_each)
+    for rater, found in _with_texts(often, texts):
         # Somebody who met a phrase once or twice asked about it; whoever plants it does so again and again.
-        counts = Counter(rater for _, rater in everyones)
-        names = {rater for rater, count in counts.items() if count >= settings.phrase_each}
-        said_back = [one for one in everyones if one[1] in names]
-        if len(said_back) < settings.phrase_replies or len(backers[phrase]) >= settings.phrase_backers:
-            continue
-        shares = [counts[rater] / len(ups[rater]) for rater in names]
-        if min(shares) >= settings.phrase_share:
-            key = frozenset(said_back)
+        counts = Counter(phrase for _, reply in found for phrase in _echoed(reply))
+        ups[rater] = len(found)
+        again = {phrase for phrase, count in counts.items() if count >= settings.phrase_each}
+        for feedback_id, reply in found if again else ():
+            for phrase in again & _echoed(reply):
+                echoes[phrase].append((feedback_id, rater))
+    said_back = {phrase: acts_of for phrase, acts_of in echoes.items() if len(acts_of) >= settings.phrase_replies}
+    backers = _backers(said_back.keys(), liked, texts) if said_back else {}
+    alarming: dict[frozenset[tuple[int, str]], str] = {}
+    for phrase, acts_of in said_back.items():
+        counts = Counter(rater for _, rater in acts_of)
+        shares = [count / ups[rater] for rater, count in counts.items()]
+        if len(backers[phrase]) < settings.phrase_backers and min(shares) >= settings.phrase_share:
+            key = frozenset(acts_of)
             alarming[key] = max(alarming.get(key, ""), phrase, key=len)
     return [
         Finding(
@@ -251,6 +258,41 @@ def phrases(acts: Iterable[Feedback], replies: Mapping[str, Reply], settings: Tr
         )
         for acts_of, phrase in sorted(alarming.items(), key=lambda item: (-len(item[0]), item[1]))
     ]
+
+
+def _backers(
+    phrases_sought: Collection[str], liked: Mapping[str, Sequence[tuple[int, str]]], texts: Texts
+) -> dict[str, set[str]]:
+    """Who up-voted a reply that says each of the phrases, whether they asked for it or not."""
+    sought = set(phrases_sought)
+    found: dict[str, set[str]] = {phrase: set() for phrase in sought}
+    for rater, replies in _with_texts(liked.items(), texts):
+        for _, reply in replies:
+            for phrase in sought.intersection(_phrases(reply.text or "")):
+                found[phrase].add(rater)
+    return found
+
+
+def _with_texts(
+    liked: Iterable[tuple[str, Sequence[tuple[int, str]]]], texts: Texts
+) -> Iterator[tuple[str, list[tuple[int, Reply]]]]:
+    """Yield each rater with the up-voted replies whose texts are kept; they are read for many raters at once."""
+    remaining = iter(liked)
+    while batch := list(islice(remaining, _RATERS_AT_ONCE)):
+        known = texts(sorted({name for _, named in batch for _, name in named}))
+        for rater, named in batch:
+            replies = ((feedback_id, known.get(name)) for feedback_id, name in named)
+            yield rater, [(number, reply) for number, reply in replies if reply is not None and _is_kept(reply)]
+
+
+def _is_kept(reply: Reply) -> bool:
+    return reply.text is not None and reply.messages is not None
+
+
+def _echoed(reply: Reply) -> set[str]:
+    """The phrases that stand both in the prompt and in the reply."""
+    asked = {phrase for message in reply.messages or () for phrase in _phrases(message["content"])}
+    return asked.intersection(_phrases(reply.text or ""))
 
 
 def trust_report(connection: Connection, settings: TrustSettings) -> TrustReport:
@@ -295,9 +337,7 @@ def quarantine_found(connection: Connection, signals: Sequence[Finding]) -> list
 
 
 def _signals(connection: Connection, acts: Sequence[Feedback], votes: Votes, settings: TrustSettings) -> list[Finding]:
-    named = {one.act.reply_id for one in acts if one.act.thumb == "up"}
-    named |= {one.act.verdict for one in acts if one.act.kind == "verdict"}
-    texts = replies_by_id(connection, sorted(name for name in named if name is not None))
+    texts = partial(lean_replies, connection)
     return [*floods(acts, settings), *rings(votes, settings), *phrases(acts, texts, settings)]
 
 

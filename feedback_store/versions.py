@@ -142,7 +142,9 @@ def rollback_target(connection: Connection) -> int:
     """Return the version that a rollback would bring back. Raises Conflict when there is none."""
     before = version_before_live(connection)
     if before is None:
-        raise Conflict(f"version {_live(connection)} is the first; there is nothing to roll back to")
+        # Read without the pointer's lock: pages ask too, and PostgreSQL takes none for a reader.
+        first = live_version(connection).version
+        raise Conflict(f"version {first} is the first; there is nothing to roll back to")
     return before
 
 

@@ -22,9 +22,10 @@ SHOWN = {
     "kills_postgres": VOTES,
     "telegram_kills": ("kill -9", "confirmed updates", "… lost", "… doubled"),
     "swaps": ("replies broken off",),
+    "load": ("1,000 people", "errors", "… lost", "… doubled", "99 % of the waits", "… its slope"),
     "trust": ("one account", "a ring that", "corrections"),
     "api_fuzz": ("requests", "answers of 5xx", "answers that are not", "let in", "refused with"),
-    "faults": ("… lost", "… doubled", "replies delivered", "back to normal", "longest until"),
+    "faults": ("… lost", "… doubled", "replies delivered", "back to normal", "longest until", "small file system"),
 }
 """Rows of a benchmark whose case begins so; of one that is not named, all."""
 PARTS = {"--due 0": ("killed at",), "--times 0": ("rounds for", "…")}

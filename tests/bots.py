@@ -11,6 +11,7 @@ from feedback_store.store import Store
 from feedback_store.versions import bootstrap
 from serving.api import ApiContext
 from serving.settings import ServingSettings
+from tests.databases import url_of
 from tests.serving.conftest import serving_on_a_port
 from tests.web.parts import Site
 from tests.web.running import ADMIN_TOKEN, dashboard_parts
@@ -21,7 +22,7 @@ from tests.web.scripted_engine import ScriptedEngine
 def scripted_site(folder: Path) -> Iterator[Site]:
     """A server whose replies the messages write themselves (see ScriptedEngine)."""
     engine = ScriptedEngine()
-    with Store.open(f"sqlite:///{folder / 'thumbwise.db'}") as store:
+    with Store.open(url_of(folder)) as store:
         store.write(bootstrap, "scripted")
         context = ApiContext(
             store=store,

@@ -17,6 +17,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 
+from benchmarks._postgres import postgres_programs
+from tests.databases import SERVER, Choice
 from tests.kept_secrets import secrets_kept
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -45,6 +47,51 @@ def _secrets_kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fail the run's last test if a secret, or what somebody said, stands where it does not belong."""
     with secrets_kept(tmp_path_factory.getbasetemp()):
         yield
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database", choices=("sqlite", "postgres"), default="sqlite",
+        help="what the tests' stores stand on (tests/databases.py); in tests/store most run on both without it",
+    )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    Choice.postgres = config.getoption("--database") == "postgres"
+    if Choice.postgres and postgres_programs() is None:
+        raise pytest.UsageError("--database postgres needs PostgreSQL's programs; scripts/postgres.sh installs them")
+
+
+def pytest_unconfigure() -> None:
+    SERVER.close()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On PostgreSQL: skip what is about SQLite itself, and leave out the half on SQLite of what runs on both."""
+    if not Choice.postgres:
+        return
+    halves = {item for item in items if "sqlite" in (of_item(item, "store"), of_item(item, "store_url"))}
+    config.hook.pytest_deselected(items=list(halves))
+    items[:] = [item for item in items if item not in halves]
+    for item in items:
+        about = item.get_closest_marker("sqlite")
+        if about is not None or any(name.startswith("sqlite_") for name in getattr(item, "fixturenames", ())):
+            why = about.args[0] if about is not None and about.args else "it asks for a SQLite file"
+            item.add_marker(pytest.mark.skip(reason=f"is about SQLite itself: {why}"))
+
+
+def of_item(item: pytest.Item, name: str) -> object:
+    """What a test was parametrized with under a name, if it was."""
+    called = getattr(item, "callspec", None)
+    return called.params.get(name) if called is not None else None
+
+
+@pytest.fixture(autouse=True)
+def _databases_end_with_their_test() -> Iterator[None]:
+    """A database of a test on PostgreSQL is dropped behind it; those of a module or of the whole run stay."""
+    before = SERVER.folders()
+    yield
+    SERVER.drop_but(before)
 
 
 @pytest.fixture(autouse=True)

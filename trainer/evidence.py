@@ -44,10 +44,8 @@ def read_evidence(
     """
     live = versions.live_version(connection)
     policy_version = live.version if fresh_only else None
-    acts = feedback.effective_feedback(connection, policy_version=policy_version)
-    everyones = feedback.count_effective(connection, policy_version=policy_version, since=since)
-    if since is not None:
-        acts = [act for act in acts if act.act.created_at is not None and act.act.created_at >= since]
+    acts = feedback.effective_feedback(connection, policy_version=policy_version, since=since)
+    everyones = feedback.effective_count(connection, policy_version=policy_version, since=since)
     compared = sorted({act.act.comparison_id for act in acts if act.act.comparison_id is not None})
     shown = replies.comparisons_by_id(connection, compared)
     found = judgements(acts, shown, verdicts_as_thumbs=verdicts_as_thumbs, approved=_approved(acts))

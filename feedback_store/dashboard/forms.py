@@ -3,7 +3,7 @@
 Only `application/x-www-form-urlencoded`: no file is ever uploaded, and the standard library reads it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self, TypeVar, get_origin
 from urllib.parse import parse_qsl
 
@@ -15,8 +15,8 @@ from feedback_store.errors import Refused
 
 CSRF_FIELD = "csrf"
 MOST_FIELDS = 2_000
-LARGEST_NUMBER = 2**63 - 1
-"""The largest that a database holds: it would fail on more, where nobody looks for it."""
+LARGEST_NUMBER = 2**31 - 1
+"""PostgreSQL looks for no larger one in a column of this size, and no number of a page comes near it."""
 
 
 class Form(BaseModel):
@@ -69,8 +69,16 @@ def parse_form(fields: list[tuple[str, str]], model: type[Model]) -> Model:
 def checked(values: Mapping[str, Any], model: type[Model]) -> Model:
     """Return `values` as `model`, or raise Refused with the first problem."""
     try:
-        return model.model_validate(values)
+        found = model.model_validate(values)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
         name = str(problem["loc"][0]) if problem["loc"] else "form"
         raise Refused(name, f"{name}: {problem['msg']}") from error
+    for name, value in found:
+        if any(isinstance(one, int) and abs(one) > LARGEST_NUMBER for one in _each(value)):
+            raise Refused(name, f"{name} is too large; wanted: at most {LARGEST_NUMBER}")
+    return found
+
+
+def _each(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, tuple) else (value,)

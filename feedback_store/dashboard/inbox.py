@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from feedback_store import inbox_search, saved_views
 from feedback_store.connection import Connection
-from feedback_store.dashboard.forms import Form, parse_form
+from feedback_store.dashboard.forms import LARGEST_NUMBER, Form, parse_form
 from feedback_store.dashboard.routes import Routes
 from feedback_store.dashboard.visit import Visit
 from feedback_store.errors import Conflict, Refused
@@ -343,7 +343,7 @@ def _target(text: str) -> Target:
     reply_id, *numbers = text.split(":")
     known = all(number.isascii() and number.isdigit() and len(number) < 19 for number in numbers)
     named = 0 < len(reply_id) <= 64 and reply_id.isascii() and reply_id.replace("-", "a").isalnum()
-    if not named or not known or len(numbers) not in (1, 2):
+    if not named or not known or len(numbers) not in (1, 2) or int(numbers[0]) > LARGEST_NUMBER:
         raise Refused("target", "target cannot be read; wanted: REPLY:REVISION or REPLY:REVISION:FEEDBACK")
     return Target(reply_id, int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else None)
 

@@ -14,7 +14,7 @@ from feedback_store.access.sessions import Session, find_session
 from feedback_store.access.users import User
 from feedback_store.audit import Act, audited
 from feedback_store.connection import Connection
-from feedback_store.dashboard.forms import CSRF_FIELD, Form, checked, parse_form, read_fields
+from feedback_store.dashboard.forms import CSRF_FIELD, LARGEST_NUMBER, Form, checked, parse_form, read_fields
 from feedback_store.dashboard.parts import DashboardParts
 from feedback_store.dashboard.rendering import Pages
 from feedback_store.errors import NotFound
@@ -81,7 +81,7 @@ class Visit:
     def number(self, name: str) -> int:
         """Return a number of the path. Raises NotFound for anything else: such a page is not there."""
         text = str(self.request.path_params[name])
-        if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text) <= LARGEST_NUMBER):
             raise NotFound("no such page")
         return int(text)
 

@@ -19,6 +19,7 @@ from serving.api.errors import ApiError
 
 router = APIRouter(tags=["rounds"], dependencies=ADMIN)
 
+LARGEST_STEP = 2**31 - 1
 RoundNumber = Annotated[int, Path(ge=1, le=LARGEST_INTEGER)]
 
 
@@ -84,7 +85,7 @@ async def cancel_round(request: Request, round_id: RoundNumber) -> Response:
 
 @router.get("/v1/rounds/{round_id}/metrics", responses={200: {"model": Listing[RoundMetric]}})
 async def read_round_metrics(
-    request: Request, round_id: RoundNumber, after: Annotated[int, Query(ge=-1, le=LARGEST_INTEGER)] = -1
+    request: Request, round_id: RoundNumber, after: Annotated[int, Query(ge=-1, le=LARGEST_STEP)] = -1
 ) -> Response:
     """Return the points of a round's live curves, those of steps beyond `after`."""
     store = context_of(request).store

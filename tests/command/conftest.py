@@ -13,6 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.databases import Choice, url_of
+
 
 @dataclass(frozen=True)
 class Running:
@@ -31,6 +33,8 @@ def start_server(data_dir: Path, model_dir: Path, *more: str) -> Running:
     command = [sys.executable, "-m", "thumbwise", "up", "--port", "0", "--threads", "1", "--data", str(data_dir)]
     command += ["--base-model", str(model_dir), *more]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("THUMBWISE_")}
+    if Choice.postgres:
+        environment["THUMBWISE_STORE_URL"] = url_of(data_dir)
     with printed.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
     deadline = time.monotonic() + 100

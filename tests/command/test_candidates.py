@@ -2,7 +2,6 @@
 
 import json
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -12,15 +11,15 @@ import pytest
 
 from tests.command.conftest import Running
 from tests.command.test_command import thumbwise
+from tests.databases import ask, url_of
 from thumbwise.cli.candidates import read_prompts
 from thumbwise.cli.say import Failure
 
 
 def tasks(running: Running) -> int:
     """How many candidates wait for annotators."""
-    with sqlite3.connect(f"file:{running.data_dir / 'thumbwise.db'}?mode=ro", uri=True) as database:
-        query = "SELECT count(*) FROM annotation_tasks WHERE queue = 'candidates'"
-        return int(database.execute(query).fetchone()[0])
+    query = "SELECT count(*) FROM annotation_tasks WHERE queue = 'candidates'"
+    return int(ask(url_of(running.data_dir), query)[0][0])
 
 
 def test_a_killed_run_goes_on_where_it_was_and_draws_nothing_twice(running: Running, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.command.conftest import Running, start_server, stop_server
+from tests.databases import ask, url_of
 from thumbwise.cli import main
 from thumbwise.cli.gate_table import print_gate
 from thumbwise.cli.versions import _print_move
@@ -40,7 +41,7 @@ def test_up_keeps_everything_under_its_data_folder_and_its_secrets_private(runni
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     assert token.read_text().strip() in running.printed.read_text()
     assert running.url in running.printed.read_text()
-    assert (running.data_dir / "thumbwise.db").exists()
+    assert ask(url_of(running.data_dir), "SELECT count(*) FROM policy_versions WHERE state = 'live'") == [(1,)]
 
 
 def test_chat_streams_a_reply_and_keeps_a_thumb(running: Running) -> None:
@@ -173,6 +174,7 @@ def test_config_check_says_every_mistake(tmp_path: Path) -> None:
     assert "lora.rank" in result.stderr and "serving.port is -1" in result.stderr
 
 
+@pytest.mark.sqlite("several servers over one PostgreSQL are welcome")
 def test_two_servers_over_one_folder_are_refused_in_words(running: Running) -> None:
     result = thumbwise("up", "--port", "0", "--data", str(running.data_dir))
     assert result.exit_code == 1 and "Is another server running" in result.stderr

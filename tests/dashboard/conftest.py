@@ -17,6 +17,7 @@ from feedback_store.dashboard.visit import cookie_name
 from feedback_store.store import Store
 from feedback_store.versions import bootstrap
 from serving.api import ApiContext, create_app
+from tests.databases import url_of
 from tests.web.running import ADMIN_TOKEN, dashboard_parts
 from tests.web.scripted_engine import ScriptedEngine
 
@@ -52,7 +53,7 @@ class Person:
 
 @pytest.fixture
 def house(tmp_path) -> Iterator[House]:
-    with Store.open(f"sqlite:///{tmp_path / 'thumbwise.db'}") as store:
+    with Store.open(url_of(tmp_path)) as store:
         store.write(bootstrap, "invented-base")
         context = ApiContext(
             store=store, engine=ScriptedEngine(), rater_key=b"k" * 32, admin_token=ADMIN_TOKEN, data_dir=tmp_path,

@@ -22,7 +22,7 @@ def busy(house: House) -> tuple[House, str]:
 
 def _learn_from(connection: Connection, rater_id: str) -> None:
     rows = (
-        "SELECT round_id, feedback_id, 'train' FROM feedback, (SELECT min(round_id) AS round_id FROM policy_versions)"
+        "SELECT round_id, feedback_id, 'train' FROM feedback, (SELECT min(round_id) AS round_id FROM policy_versions) r"
     )
     connection.execute(
         text(f"INSERT INTO round_selection (round_id, feedback_id, split) {rows} WHERE rater_id = :one"),

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from feedback_store import audit, quarantines, rounds, versions
+from feedback_store import audit, quarantines, raters, rounds, versions
 from feedback_store.access.keys import list_keys
 from feedback_store.dashboard.settings import inert
 from feedback_store.pages.language import choose
@@ -45,6 +45,13 @@ def test_every_page_of_a_full_store_is_drawn_in_both_languages(seeded: House, pe
         answer = anna.get(f"/dashboard/{path}", headers={"accept-language": language})
         assert answer.status_code == 200, (path, language)
         assert f'<html lang="{"en" if language == "en" else "zh-Hans"}">' in answer.text
+
+
+@pytest.mark.parametrize("path", ["versions/{}", "rounds/{}", "inbox?version={}", "rounds/compare?round={}",
+                                  "settings/audit?before={}"])  # fmt: skip
+def test_a_number_that_no_database_holds_is_no_page(house: House, person: Callable[..., Person], path: str) -> None:
+    for number in (2**31, 2**63 - 1, 2**63):
+        assert person("admin", "anna").get(f"/dashboard/{path.format(number)}").status_code in (400, 404)
 
 
 def test_a_round_is_planned_started_and_cancelled_with_a_reason(house: House, person: Callable[..., Person]) -> None:
@@ -188,8 +195,8 @@ def test_hostile_text_in_every_field_stays_text_on_every_page_and_in_every_file(
     anna = person("admin")
     rater = anna.get("/dashboard/people").text.partition("/dashboard/people/")[2][:32]
     for text in HOSTILE_HTML:
-        quarantined = seeded.store.read(lambda c: c.exec_driver_sql(
-            "SELECT quarantined FROM raters WHERE rater_id = ?", (rater,)).scalar())  # fmt: skip
+        known = seeded.store.read(raters.get_rater, rater)
+        quarantined = known is not None and known.quarantined
         sent = [
             anna.post("/dashboard/settings/keys", name=text[:64], scopes="read"),
             anna.post("/dashboard/settings/users", name=text, role="user"),

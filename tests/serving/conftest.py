@@ -1,4 +1,4 @@
-"""The real application over a real SQLite store, with the engine of words in place of a model."""
+"""The real application over a real store, with the engine of words in place of a model."""
 
 import threading
 import time
@@ -19,6 +19,7 @@ from serving.engine import PolicyRef
 from serving.engine.vllm.base import GatewayBase
 from serving.engine.vllm.engine import VllmEngine
 from serving.settings import PolicySettings, ServingSettings, VllmSettings
+from tests.databases import url_of
 from tests.serving.vllm_fake import FakeVllm
 
 ADMIN_TOKEN = "correct-horse"
@@ -28,7 +29,7 @@ ADMIN_HEADERS = {"authorization": f"Bearer {ADMIN_TOKEN}"}
 
 @pytest.fixture
 def store(tmp_path):
-    with Store.open(f"sqlite:///{tmp_path / 'thumbwise.db'}") as store:
+    with Store.open(url_of(tmp_path)) as store:
         store.write(bootstrap, "words")
         yield store
 

@@ -9,6 +9,7 @@ import pytest
 
 from serving.api import ApiContext, create_app
 from serving.api.openapi import BODIES
+from tests.databases import url_of
 
 CHAT = ("/v1/chat/completions", "post")
 NESTED = {
@@ -86,7 +87,7 @@ def module_admin(tmp_path_factory):
     from tests.serving.conftest import ADMIN_HEADERS, ADMIN_TOKEN
 
     folder = tmp_path_factory.mktemp("fields")
-    with Store.open(f"sqlite:///{folder / 'thumbwise.db'}") as store:
+    with Store.open(url_of(folder)) as store:
         store.write(bootstrap, "words")
         context = ApiContext(
             store=store,

@@ -17,6 +17,7 @@ from benchmarks._word_engine import WordEngine
 from feedback_store.store import Store
 from feedback_store.versions import bootstrap
 from serving.api import ApiContext, create_app
+from tests.databases import url_of
 from tests.serving.conftest import ADMIN_TOKEN
 
 EXAMPLES = 5
@@ -62,7 +63,7 @@ def one_line(context, value):
 @pytest.fixture(scope="module", autouse=True)
 def stored(tmp_path_factory):
     folder = tmp_path_factory.mktemp("schema")
-    with Store.open(f"sqlite:///{folder / 'thumbwise.db'}") as store:
+    with Store.open(url_of(folder)) as store:
         store.write(bootstrap, "words")
         CONTEXT.store = store
         callers[:] = callers_of(store, ADMIN_TOKEN)

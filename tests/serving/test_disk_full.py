@@ -33,6 +33,7 @@ def vote(client, reply_id: str, key: str):
     return client.post("/v1/feedback", json=body, headers={"idempotency-key": key})
 
 
+@pytest.mark.sqlite("its files are what a limit on files is for")
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="this system limits no file's size")
 def test_a_full_disk_refuses_votes_rounds_and_promotions_while_chat_goes_on_and_mends_itself(
     client, admin, chat, candidate, tmp_path
@@ -62,6 +63,17 @@ def test_a_full_disk_refuses_votes_rounds_and_promotions_while_chat_goes_on_and_
     database.close()
 
 
+@pytest.mark.sqlite("a PostgreSQL of its own on a small disk is none")
+def test_a_server_on_a_file_system_that_is_full_loses_no_acknowledged_vote(tmp_path):
+    from benchmarks._small_disk import may_mount, run_small_disk
+
+    if not may_mount(tmp_path / "disk"):
+        pytest.skip("this machine lets us mount nothing (a limit on the size of files stands in, below)")
+    found = run_small_disk(tmp_path / "disk", points=3, seed=0)
+    assert (found.votes.lost, found.votes.doubled, found.failed_replies, found.green) == (0, 0, 0, 0)
+    assert found.whole and found.delivered and found.longest_back_s < 5
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [("SQLITE_FULL", "the disk of the database is full"), ("SQLITE_IOERR_WRITE", "the database cannot be used")],
@@ -73,6 +85,7 @@ def test_a_full_disk_is_told_from_a_wrong_statement(name: str, said: str):
     assert outage is not None and said in str(outage)
 
 
+@pytest.mark.sqlite("its files are what a limit on files is for")
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="this system limits no running process")
 def test_a_server_whose_disk_is_full_at_any_byte_loses_no_acknowledged_vote(tmp_path):
     from benchmarks._full_disk import run_full_disk

@@ -1,7 +1,7 @@
 """A store to test against: on SQLite always, on PostgreSQL where the machine has a server's programs."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -10,37 +10,30 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from benchmarks._postgres import postgres_programs, running_postgres
+from benchmarks._postgres import postgres_programs
 from feedback_store import feedback, raters, replies, versions
 from feedback_store.records import Comparison, FeedbackAck, NewFeedback, Reply, Sampling
 from feedback_store.schema import metadata
 from feedback_store.store import Store
 from feedback_store.writer import forget
+from tests.databases import SERVER, Choice, url_of
 
 BASE_MODEL = "tiny-base"
 PROMPT = ({"role": "user", "content": "What is a lighthouse for?"},)
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """The URL of the databases of a throw-away server."""
+def postgres_server() -> str:
+    """The URL of the databases of the throw-away server of this run."""
     if postgres_programs() is None:
         pytest.skip("no PostgreSQL server's programs on this machine (Debian: apt-get install postgresql)")
-    with running_postgres() as server:
-        yield server
-
-
-DATABASE_NUMBERS = count(1)
+    return SERVER.address
 
 
 def new_postgres_database(server: str) -> str:
-    """Make an empty database and return its URL."""
-    import psycopg
-
-    name = f"test_{next(DATABASE_NUMBERS)}"
-    with psycopg.connect(server.format(database="postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return server.format(database=name)
+    """Make an empty database on it and return its URL."""
+    assert server == SERVER.address
+    return SERVER.new()
 
 
 BACKENDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
@@ -92,6 +85,38 @@ def store(request: pytest.FixtureRequest) -> Store:
         return opened
     opened = request.getfixturevalue("sqlite_store")
     return opened
+
+
+@pytest.fixture
+def new_url(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[], str]:
+    """Make a store with version 1 live, on the database of this run, and return its URL."""
+    numbers = count(1)
+
+    def make() -> str:
+        folder = tmp_path / f"store-{next(numbers)}"
+        if Choice.postgres:
+            url = url_of(folder)
+            with Store.open(url) as opened:
+                opened.write(versions.bootstrap, BASE_MODEL)
+            return url
+        folder.mkdir()
+        shutil.copy(request.getfixturevalue("sqlite_template"), folder / "thumbwise.db")
+        return url_of(folder)
+
+    return make
+
+
+@pytest.fixture
+def one_url(new_url: Callable[[], str]) -> str:
+    """The URL of a store with version 1 live, on the database of this run: for what need not run on both each time."""
+    return new_url()
+
+
+@pytest.fixture
+def one_store(one_url: str) -> Iterator[Store]:
+    """An open store with version 1 live, on the database of this run."""
+    with Store.open(one_url) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -163,6 +188,6 @@ def scene(store: Store) -> Scene:
 
 
 @pytest.fixture
-def sqlite_scene(sqlite_store: Store) -> Scene:
+def one_scene(one_store: Store) -> Scene:
     """For what is decided before a database is asked."""
-    return Scene(sqlite_store)
+    return Scene(one_store)

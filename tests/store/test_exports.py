@@ -17,6 +17,7 @@ from feedback_store.exports import Format
 from feedback_store.import_plan import plan_row
 from feedback_store.records import NewFeedback
 from feedback_store.store import Store
+from tests.databases import url_of
 from tests.store.conftest import BASE_MODEL, PROMPT, Scene
 
 NOON = datetime(2025, 1, 10, 12, 0, tzinfo=UTC)
@@ -59,7 +60,7 @@ def rated(scene: Scene) -> Scene:
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[Store]:
     """Another, empty store."""
-    with Store.open(f"sqlite:///{tmp_path}/other/thumbwise.db") as store:
+    with Store.open(url_of(tmp_path / "other")) as store:
         store.write(versions.bootstrap, BASE_MODEL)
         yield store
 
@@ -295,27 +296,27 @@ CANDIDATES = [{"reply_id": "a", "completion": said("1")}, {"reply_id": "b", "com
     ],
 )
 def test_a_bad_row_is_named_by_line_and_field_and_nothing_is_imported(
-    sqlite_store: Store, format: Format, row: Any, field: str
+    one_store: Store, format: Format, row: Any, field: str
 ) -> None:
     examples: dict[str, dict[str, Any]] = {"unpaired": GOOD, "preference": PAIR, "sft": GOOD, "events": EVENT}
     good = examples[format]
-    before = sqlite_store.read(feedback.counts)
-    report = sqlite_store.write(exports.import_rows, format, [good, row, good])
+    before = one_store.read(feedback.counts)
+    report = one_store.write(exports.import_rows, format, [good, row, good])
     assert (report.rows, report.added, report.bad_rows) == (3, 0, 1)
     assert [(error.line, error.field) for error in report.errors] == [(2, field)]
     assert "wanted" in report.errors[0].message
-    assert sqlite_store.read(feedback.counts) == before
+    assert one_store.read(feedback.counts) == before
 
 
-def test_lines_that_are_no_json_are_bad_rows_and_empty_ones_are_passed_over(sqlite_store: Store) -> None:
+def test_lines_that_are_no_json_are_bad_rows_and_empty_ones_are_passed_over(one_store: Store) -> None:
     lines: list[str | bytes] = [json.dumps(GOOD), "", "  \n", "{", b"\xff\xfe", '{"label": NaN}', "[" * 100_000]
-    report = sqlite_store.write(exports.import_jsonl, "unpaired", lines)
+    report = one_store.write(exports.import_jsonl, "unpaired", lines)
     assert (report.rows, report.added, report.bad_rows) == (5, 0, 4)
     assert [error.line for error in report.errors] == [4, 5, 6, 7]
 
 
-def test_a_report_names_the_first_hundred_bad_rows_and_counts_the_rest(sqlite_store: Store) -> None:
-    report = sqlite_store.write(exports.import_rows, "unpaired", [{}] * 250)
+def test_a_report_names_the_first_hundred_bad_rows_and_counts_the_rest(one_store: Store) -> None:
+    report = one_store.write(exports.import_rows, "unpaired", [{}] * 250)
     assert (report.bad_rows, len(report.errors), report.errors[-1].line) == (250, 100, 100)
 
 

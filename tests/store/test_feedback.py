@@ -18,8 +18,8 @@ def rated(scene: Scene) -> Scene:
 
 
 @pytest.fixture
-def rated_on_sqlite(sqlite_scene: Scene) -> Scene:
-    return set_up(sqlite_scene)
+def rated_once(one_scene: Scene) -> Scene:
+    return set_up(one_scene)
 
 
 def set_up(scene: Scene) -> Scene:
@@ -131,9 +131,9 @@ def test_acts_without_a_key_are_each_stored(rated: Scene) -> None:
     ],
 )
 def test_an_act_that_breaks_a_rule_is_refused_by_field(
-    rated_on_sqlite: Scene, kind: str, fields: dict[str, object], field: str
+    rated_once: Scene, kind: str, fields: dict[str, object], field: str
 ) -> None:
-    rated = rated_on_sqlite
+    rated = rated_once
     with pytest.raises(Refused) as refused:
         rated.act(kind, "anna", **fields)
     assert refused.value.field == field

@@ -1,8 +1,6 @@
 """Feedback against a plain model: a dict of what each rater thinks, changed act by act, is what the store says."""
 
-import shutil
-import tempfile
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,13 +22,12 @@ KEYS = st.none() | st.sampled_from(["k1", "k2", "k3"])
 class FeedbackMachine(RuleBasedStateMachine):
     """Random acts, repeats, retractions and quarantines; `held` is the model."""
 
-    template: Path
+    new_url: Callable[[], str]
 
     @initialize()
     def open(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="feedback-model-"))
-        shutil.copy(self.template, self.folder / "thumbwise.db")
-        self.store = Store.open(f"sqlite:///{self.folder}/thumbwise.db")
+        self.url = type(self).new_url()
+        self.store = Store.open(self.url)
         scene = Scene(self.store)
         scene.rater("anna", "ben", "cleo")
         scene.reply("one", "two")
@@ -44,7 +41,6 @@ class FeedbackMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "store"):
             self.store.close()
-            shutil.rmtree(self.folder)
 
     def act(self, kind: str, rater_id: str, target: str, value: Any, key: str | None, **fields: Any) -> None:
         act = NewFeedback(kind, rater_id, "web", idempotency_key=key, **fields)  # type: ignore[arg-type]
@@ -99,7 +95,7 @@ class FeedbackMachine(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.store.close()
-        self.store = Store.open(f"sqlite:///{self.folder}/thumbwise.db")
+        self.store = Store.open(self.url)
 
     @invariant()
     def the_store_says_what_the_model_says(self) -> None:
@@ -120,8 +116,8 @@ class FeedbackMachine(RuleBasedStateMachine):
         assert counts["verdicts"] == sum(kind == "verdict" for _, kind, _ in self.held)
 
 
-def test_what_the_store_says_is_what_a_dict_says(sqlite_template: Path) -> None:
-    FeedbackMachine.template = sqlite_template
+def test_what_the_store_says_is_what_a_dict_says(new_url: Callable[[], str]) -> None:
+    FeedbackMachine.new_url = staticmethod(new_url)
     run_state_machine_as_test(
         FeedbackMachine,
         settings=settings(

@@ -77,9 +77,9 @@ def test_the_pulse_changes_with_replies_and_acts(store: Store) -> None:
     ],
 )
 def test_an_alert_needs_enough_and_a_difference_that_is_none_of_chance(
-    sqlite_store: Store, recent: Bucket, before: Bucket, names: list[str]
+    one_store: Store, recent: Bucket, before: Bucket, names: list[str]
 ) -> None:
-    found = sqlite_store.read(health.alerts, NOON, [recent], [before])
+    found = one_store.read(health.alerts, NOON, [recent], [before])
     assert [alert.name for alert in found] == names
 
 

@@ -207,8 +207,8 @@ def test_a_filter_that_cannot_be_meant_is_refused_by_field() -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(query=st.text(max_size=40))
-def test_no_query_whatever_it_holds_is_an_error(sqlite_scene: Scene, query: str) -> None:
-    sqlite_scene.store.read(inbox_search.count, InboxFilter(words=query))
+def test_no_query_whatever_it_holds_is_an_error(one_scene: Scene, query: str) -> None:
+    one_scene.store.read(inbox_search.count, InboxFilter(words=query))
 
 
 def test_every_trigger_is_there_after_the_newest_migration(store: Store) -> None:

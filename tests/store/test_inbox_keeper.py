@@ -11,6 +11,7 @@ from feedback_store.inbox_keeper import InboxKeeper
 from feedback_store.inbox_search import InboxFilter
 from feedback_store.records import NewFeedback
 from feedback_store.store import Store
+from tests.databases import url_of
 from tests.store.conftest import make_reply
 
 PATIENCE_S = 30.0
@@ -68,7 +69,7 @@ def test_nobody_waits_longer_than_they_said(store: Store, keeper: InboxKeeper) -
 
 
 def test_it_ends_with_the_store(tmp_path) -> None:
-    with Store.open(f"sqlite:///{tmp_path / 'thumbwise.db'}") as store:
+    with Store.open(url_of(tmp_path)) as store:
         keeper = InboxKeeper(store)
         keeper.start()
         assert keeper.refresh(PATIENCE_S)

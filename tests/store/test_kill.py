@@ -15,19 +15,19 @@ REPEATED = 40
 """Keys that the next process sends again, as clients do after a lost answer."""
 
 
-def test_no_acknowledged_vote_is_lost_or_doubled_by_kill_9(sqlite_url: str) -> None:
-    with Store.open(sqlite_url) as store:
+def test_no_acknowledged_vote_is_lost_or_doubled_by_kill_9(one_url: str) -> None:
+    with Store.open(one_url) as store:
         scene = Scene(store)
         scene.rater("anna")
         scene.reply("one")
     acknowledged: dict[str, int] = {}
     first = 0
     for kill in range(KILLS):
-        for key, feedback_id in clicked_until_killed(sqlite_url, first, 60 + 37 * kill):
+        for key, feedback_id in clicked_until_killed(one_url, first, 60 + 37 * kill):
             # A repeated vote gets the receipt that it got the first time.
             assert acknowledged.setdefault(key, feedback_id) == feedback_id
         first = max(map(int, acknowledged)) - REPEATED
-    with Store.open(sqlite_url) as store:
+    with Store.open(one_url) as store:
         stored = store.read(feedback.history, reply_id="one")
     assert set(Counter(act.act.idempotency_key for act in stored).values()) == {1}
     by_key = {act.act.idempotency_key: act.feedback_id for act in stored}

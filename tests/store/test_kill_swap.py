@@ -10,8 +10,8 @@ from feedback_store.store import Store
 KILLS = 3
 
 
-def test_after_a_kill_in_a_swap_pointer_states_and_log_tell_of_one_version(sqlite_url: str) -> None:
-    with Store.open(sqlite_url) as store:
+def test_after_a_kill_in_a_swap_pointer_states_and_log_tell_of_one_version(one_url: str) -> None:
+    with Store.open(one_url) as store:
         store.write(
             versions.add_candidate,
             base_model=store.read(versions.live_version).base_model,
@@ -24,8 +24,8 @@ def test_after_a_kill_in_a_swap_pointer_states_and_log_tell_of_one_version(sqlit
         )
     moved = 0
     for kill in range(KILLS):
-        acknowledged = swapped_until_killed(sqlite_url, 5 + 7 * kill)
-        with Store.open(sqlite_url) as store:
+        acknowledged = swapped_until_killed(one_url, 5 + 7 * kill)
+        with Store.open(one_url) as store:
             log = store.read(versions.deployments, 10_000)
             live = store.read(versions.live_version)
             states = {one.version: one.state for one in store.read(versions.list_versions)}

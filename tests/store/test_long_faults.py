@@ -48,10 +48,26 @@ DISK = FullDiskReport(100, VOTES, delivered=300, failed_replies=0, green=0, long
 def test_one_broken_promise_fails_the_benchmark_and_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, away: AwayReport, disk: FullDiskReport, broken: str | None
 ) -> None:
+    for small in (None, disk):  # where nothing may be mounted, and where it is the small file system that fails
+        if small is not None and broken is not None:
+            broken = broken.replace("full disk:", "full file system:")
+        run_main(monkeypatch, tmp_path, away, disk, small, broken)
+
+
+def run_main(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    away: AwayReport,
+    disk: FullDiskReport,
+    small: FullDiskReport | None,
+    broken: str | None,
+) -> None:
     told: list[Row] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["faults"])
-    monkeypatch.setattr(faults, "measure", lambda *_: ({"refuse": away, "silence": away}, disk))
+    monkeypatch.setattr(
+        faults, "measure", lambda *_: ({"refuse": away, "silence": away}, DISK if small else disk, small and disk)
+    )
     monkeypatch.setattr(faults, "report", lambda name, rows, notes, seed: told.extend(rows))
     if broken is None:
         faults.main()
@@ -60,3 +76,4 @@ def test_one_broken_promise_fails_the_benchmark_and_is_named(
             faults.main()
     assert {row.case: row.ours for row in told}["disk full"] == 100
     assert "database is silent for 60 s: acknowledged votes" in [row.case for row in told]
+    assert (small is not None) == ("small file system full" in [row.case for row in told])

@@ -17,6 +17,7 @@ from feedback_store import versions
 from feedback_store.errors import StoreError
 from feedback_store.schema import REVISION, metadata
 from feedback_store.store import Store
+from tests.databases import Choice
 from tests.store.conftest import BASE_MODEL
 
 FOLDER = Path(feedback_store.migrations.__file__).parent
@@ -110,11 +111,12 @@ def test_a_database_of_a_newer_program_is_left_alone(store_url: str) -> None:
         Store.open(store_url)
 
 
-def test_a_start_on_a_database_that_is_up_to_date_does_not_load_alembic(sqlite_url: str) -> None:
+def test_a_start_on_a_database_that_is_up_to_date_does_not_load_alembic(one_url: str) -> None:
+    heavy = {"alembic", "pyarrow", "numpy", "torch", "psycopg"} - ({"psycopg"} if Choice.postgres else set())
     program = (
         "import sys; from feedback_store.store import Store; from feedback_store import exports\n"
-        f"Store.open({sqlite_url!r}).close()\n"
-        "heavy = {'alembic', 'pyarrow', 'numpy', 'torch', 'psycopg'} & set(sys.modules)\n"
+        f"Store.open({one_url!r}).close()\n"
+        f"heavy = {heavy!r} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )
     root = Path(__file__).parents[2]

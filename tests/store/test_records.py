@@ -105,9 +105,9 @@ def test_what_a_model_writes_is_stored_even_where_a_database_has_no_place_for_it
     ],
 )
 def test_a_reply_that_breaks_a_rule_is_refused_by_field(
-    sqlite_scene: Scene, changes: dict[str, object], field: str
+    one_scene: Scene, changes: dict[str, object], field: str
 ) -> None:
-    scene = sqlite_scene
+    scene = one_scene
     with pytest.raises(Refused) as refused:
         scene.store.write(replies.add_reply, make_reply(**changes))  # type: ignore[arg-type]
     assert refused.value.field == field
@@ -141,10 +141,8 @@ def test_a_comparison_keeps_the_order_in_which_its_replies_were_shown(scene: Sce
     [("a",), ("a", "a"), ("a", "missing"), ("b", "a"), ("a", "stranger")],
     ids=["one alone", "one twice", "one not stored", "another order", "one of no comparison"],
 )
-def test_a_comparison_that_does_not_match_its_replies_is_refused(
-    sqlite_scene: Scene, reply_ids: tuple[str, ...]
-) -> None:
-    scene = sqlite_scene
+def test_a_comparison_that_does_not_match_its_replies_is_refused(one_scene: Scene, reply_ids: tuple[str, ...]) -> None:
+    scene = one_scene
     scene.reply("a", comparison_id="pair", shown_position=0)
     scene.reply("b", comparison_id="pair", shown_position=1)
     scene.reply("stranger")

@@ -44,8 +44,8 @@ def claimed(store: Store, state: RoundState = "selecting") -> Round:
 
 
 @pytest.mark.parametrize("before", STATES)
-def test_a_round_goes_only_where_the_table_says(sqlite_store: Store, before: RoundState) -> None:
-    store = sqlite_store
+def test_a_round_goes_only_where_the_table_says(one_store: Store, before: RoundState) -> None:
+    store = one_store
     for after in STATES:
         found = claimed(store, before)
         if after in NEXT_STATES[before]:
@@ -203,8 +203,8 @@ def test_a_selection_names_feedback_that_exists(store: Store) -> None:
     assert store.read(rounds.selection, found.round_id) == []
 
 
-def test_attempts_count_claims_since_the_round_last_got_further(sqlite_store: Store) -> None:
-    store = sqlite_store
+def test_attempts_count_claims_since_the_round_last_got_further(one_store: Store) -> None:
+    store = one_store
     round_id = request(store).round_id
     for turn in range(3):
         found = claim(store, seconds_after_noon=100 * turn)

@@ -34,6 +34,7 @@ def small_disk(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.sqlite("a PostgreSQL of its own on 3 MB is none")
 @pytest.mark.parametrize("ballast_bytes", [1_000_000, 1_150_001, 1_300_007])
 def test_a_small_disk_that_is_full_refuses_a_vote_and_takes_it_once_there_is_room(
     small_disk: Path, ballast_bytes: int

@@ -167,8 +167,8 @@ def test_a_caller_that_stops_waiting_harms_nobody(rated: Store) -> None:
     assert rated.read(feedback.counts)["events"] == 2
 
 
-def test_a_closed_store_finishes_what_waits_and_refuses_what_comes(sqlite_url: str) -> None:
-    store = Store.open(sqlite_url)
+def test_a_closed_store_finishes_what_waits_and_refuses_what_comes(one_url: str) -> None:
+    store = Store.open(one_url)
     store.write(raters.ensure_rater, "anna", "web")
     store.close()
     store.close()
@@ -176,7 +176,7 @@ def test_a_closed_store_finishes_what_waits_and_refuses_what_comes(sqlite_url: s
         store.write(raters.ensure_rater, "ben", "web")
     with pytest.raises(StoreUnavailable, match="the store is closed"):
         store.read(raters.get_rater, "anna")
-    with Store.open(sqlite_url) as again:
+    with Store.open(one_url) as again:
         assert again.read(raters.get_rater, "anna")
 
 
@@ -188,6 +188,7 @@ def test_a_commit_is_on_the_disk_before_it_is_acknowledged(sqlite_store: Store) 
     assert sqlite_store.write(pragmas) == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 
 
+@pytest.mark.sqlite("the mode of its files")
 def test_a_sqlite_file_is_its_owners_alone_and_leaves_no_log_behind(tmp_path: Path) -> None:
     with Store.open(f"sqlite:///{tmp_path}/data/thumbwise.db"):
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "data").iterdir()}
@@ -221,6 +222,7 @@ def test_a_url_of_something_else_is_refused_without_repeating_its_secrets(url: s
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.sqlite("a file")
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "thumbwise.db"
     path.write_bytes(b"these are not the bytes of a database" * 100)
@@ -281,8 +283,8 @@ def test_a_full_disk_refuses_the_write_and_reading_goes_on(sqlite_store: Store) 
     sqlite_store.write(large)
 
 
-def test_one_commit_a_write_when_the_settings_say_so(sqlite_url: str) -> None:
-    with Store.open(sqlite_url, settings=StoreSettings(group_commit_max=1)) as store:
+def test_one_commit_a_write_when_the_settings_say_so(one_url: str) -> None:
+    with Store.open(one_url, settings=StoreSettings(group_commit_max=1)) as store:
         before = store.commits
 
         async def storm() -> None:

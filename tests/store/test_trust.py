@@ -72,16 +72,16 @@ def test_a_phrase_that_few_ask_for_and_reward_is_found_with_the_acts_that_did() 
     replies |= {f"o{n}": say(f"o{n}", f"how do I water plant {n}?", f"water plant {n} often") for n in range(40)}
     acts = [thumb(n, f"sock-{n % 2}", f"p{n}") for n in range(6)]
     acts += [thumb(100 + n, f"rater-{n % 20}", f"o{n}") for n in range(40)]
-    (found,) = trust.phrases(acts, replies, SETTINGS)
+    (found,) = trust.phrases(acts, lambda names: replies, SETTINGS)
     assert "captain bramble" in found.figures["phrase"]
     assert found.rater_ids == ("sock-0", "sock-1")
     assert [number for number, _ in found.acts] == [0, 1, 2, 3, 4, 5]
     # The same question, asked and liked by many, is no plant.
     asked = [thumb(300 + n, f"rater-{n}", "p0") for n in range(8)]
-    assert trust.phrases(asked, replies, SETTINGS) == []
+    assert trust.phrases(asked, lambda names: replies, SETTINGS) == []
     # Somebody who up-votes much else is interested in it, not planting it.
     acts += [thumb(200 + n, f"sock-{n % 2}", f"o{n}") for n in range(40)]
-    assert trust.phrases(acts, replies, SETTINGS) == []
+    assert trust.phrases(acts, lambda names: replies, SETTINGS) == []
 
 
 def test_agreement_is_between_people_and_reliability_needs_enough_votes() -> None:
@@ -120,9 +120,9 @@ def scan(store: Store) -> list[Quarantine]:
 
 
 def test_ten_thousand_votes_of_one_account_go_into_quarantine_and_come_back_only_by_an_operator(
-    sqlite_store: Store,
+    one_store: Store,
 ) -> None:
-    store = sqlite_store
+    store = one_store
     names = [f"r{n}" for n in range(1_000)]
     honest = [thumb(0, f"rater-{n % 200}", names[n], at=NOON + timedelta(minutes=n)) for n in range(1_000)]
     flood = [thumb(0, "mallory", names[n % 1_000], n % 3 > 0, NOON + timedelta(milliseconds=n)) for n in range(10_000)]

@@ -18,8 +18,8 @@ BUSY_S = 0.2
 
 
 @pytest.fixture
-def hurried(sqlite_url: str) -> Iterator[Store]:
-    with Store.open(sqlite_url, settings=StoreSettings(busy_timeout_s=BUSY_S)) as store:
+def hurried(one_url: str) -> Iterator[Store]:
+    with Store.open(one_url, settings=StoreSettings(busy_timeout_s=BUSY_S)) as store:
         scene = Scene(store)
         scene.rater("anna")
         scene.reply("one")

@@ -163,6 +163,8 @@ def test_rolling_back_walks_back_through_what_was_live_and_never_forward(store: 
     assert back == [2, 1]
     with pytest.raises(Conflict, match="version 1 is the first"):
         store.write(versions.rollback, actor="a", reason="r")
+    with pytest.raises(Conflict, match="version 1 is the first"):
+        store.read(versions.rollback_target)  # as a page does, which may lock nothing
     promote(store, 3)
     assert store.write(versions.rollback, actor="a", reason="r").version == 1
     assert states(store) == {1: "live", 2: "retired", 3: "retired"}

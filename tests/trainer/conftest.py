@@ -9,6 +9,7 @@ import pytest
 from feedback_store import versions
 from feedback_store.store import Store
 from serving.engine.base_model import fingerprint
+from tests.databases import url_of
 from tests.trainer.parts import EASY_GATE, EASY_ROUNDS, QUICK_TRAINING, House
 from trainer.context import TrainerContext
 from trainer.job import Job
@@ -36,7 +37,7 @@ def make_house(tiny_model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., H
     opened: list[Store] = []
 
     def make(**settings: Any) -> House:
-        store = Store.open(f"sqlite:///{tmp_path}/thumbwise.db")
+        store = Store.open(url_of(tmp_path))
         opened.append(store)
         base_model = fingerprint(tiny_model_dir)
         store.write(versions.bootstrap, base_model)

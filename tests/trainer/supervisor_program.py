@@ -1,4 +1,5 @@
-"""A trainer as a program of its own, for tests that kill it: `python -m tests.trainer.supervisor_program DATA [SHARE]`.
+"""A trainer as a program of its own, for tests that kill it: `python -m tests.trainer.supervisor_program URL DATA
+SHARE`.
 
 Its training process is made up: it seals nothing and passes every gate. It runs until no round is open.
 """
@@ -59,9 +60,9 @@ def context_of(store: Store, data: Path, share: float = 0.0) -> TrainerContext:
 
 
 def main() -> None:
-    data, share = Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
+    url, data, share = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
     vars(round_run)["TrainingProcess"] = PassingProcess
-    with Store.open(f"sqlite:///{data}/thumbwise.db") as store:
+    with Store.open(url) as store:
         supervisor = Supervisor(context_of(store, data, share))
         supervisor.run_next()
         while any(one.state not in ROUND_ENDED for one in store.read(rounds.list_rounds)):

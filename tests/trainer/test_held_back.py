@@ -7,6 +7,7 @@ from feedback_store.connection import Connection
 from feedback_store.records import NewFeedback
 from feedback_store.store import Store
 from feedback_store.versions import bootstrap
+from tests.databases import url_of
 from tests.trainer.parts import make_reply
 from trainer.evidence import other_prompts, read_evidence
 from trainer.readiness import readiness
@@ -24,7 +25,7 @@ def two_channels(connection: Connection) -> None:
 
 
 def test_text_of_discord_is_left_out_until_its_permission_is_on_record(tmp_path: Path) -> None:
-    with Store.open(f"sqlite:///{tmp_path / 'thumbwise.db'}") as store:
+    with Store.open(url_of(tmp_path)) as store:
         store.write(two_channels)
         for permission, kept in (("", ["on-web"]), ("  ", ["on-web"]), ("ticket 1", ["on-discord", "on-web"])):
             settings = RoundSettings(discord_permission=permission)

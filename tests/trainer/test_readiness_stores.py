@@ -18,6 +18,7 @@ from feedback_store.connection import Connection
 from feedback_store.dashboard.wording import lacking
 from feedback_store.records import BOTH_BAD, Comparison, NewFeedback, Round
 from feedback_store.store import Store
+from tests.databases import url_of
 from tests.trainer.parts import make_reply
 from tests.trainer.test_reward_bar import rows
 from trainer import transactions
@@ -144,7 +145,7 @@ def label(count: int) -> Fill:
 @pytest.fixture
 def judged(tmp_path: Path) -> Iterator[Callable[..., Readiness]]:
     """Fill a store and judge it."""
-    with Store.open(f"sqlite:///{tmp_path}/thumbwise.db") as store:
+    with Store.open(url_of(tmp_path)) as store:
         store.write(versions.bootstrap, "base")
 
         def look(*fills: Fill) -> Readiness:
@@ -250,7 +251,7 @@ def test_where_all_is_well_every_method_may_run(judged: Callable[..., Readiness]
 
 
 def test_a_resumed_round_asks_people_once(tmp_path: Path) -> None:
-    with Store.open(f"sqlite:///{tmp_path}/thumbwise.db") as store:
+    with Store.open(url_of(tmp_path)) as store:
         store.write(versions.bootstrap, "base")
         store.write(choices(30))
         held = store.write(begun_round)
@@ -265,7 +266,7 @@ def test_a_resumed_round_asks_people_once(tmp_path: Path) -> None:
 
 def test_a_newer_reward_model_asks_instead_of_the_older_one_and_not_for_what_is_labelled(tmp_path: Path) -> None:
     weak = reward_round([0.1] * 14 + [-0.1] * 11)
-    with Store.open(f"sqlite:///{tmp_path}/thumbwise.db") as store:
+    with Store.open(url_of(tmp_path)) as store:
         store.write(versions.bootstrap, "base")
         for fill in (choices(30), weak, label(4), weak):
             store.write(fill)

@@ -7,6 +7,7 @@ import pytest
 
 from feedback_store import rounds, versions
 from feedback_store.store import Store
+from tests.databases import url_of
 from tests.trainer.parts import fill_with_feedback, read_round
 from tests.trainer.supervisor_program import BASE_MODEL, PassingProcess, context_of
 from trainer import failpoints, round_run
@@ -29,7 +30,7 @@ def test_a_round_that_meets_a_full_disk_fails_once_or_is_done_and_the_next_one_w
     monkeypatch.setattr(round_run, "TrainingProcess", PassingProcess)
     monkeypatch.setattr(failpoints, "_reached", Counter())
     monkeypatch.setenv(failpoints.VARIABLE, f"{point}=disk@{tmp_path}/full")
-    with Store.open(f"sqlite:///{tmp_path}/thumbwise.db") as store:
+    with Store.open(url_of(tmp_path)) as store:
         store.write(versions.bootstrap, BASE_MODEL)
         store.write(fill_with_feedback, 1)
         supervisor = Supervisor(context_of(store, tmp_path, share))

@@ -14,6 +14,7 @@ import pytest
 
 from feedback_store import rounds, versions
 from feedback_store.store import Store
+from tests.databases import url_of
 from tests.trainer.parts import MakeHouse, ask, fill_with_feedback, read_round, until
 from tests.trainer.supervisor_program import BASE_MODEL
 from trainer import failpoints, round_folder
@@ -26,7 +27,7 @@ from trainer.supervisor import Supervisor
 def run_trainer(data: Path, share: float, failpoint: str | None) -> int:
     """Run a trainer until no round is open, or until it is killed; return its exit status."""
     environment = os.environ | ({failpoints.VARIABLE: failpoint} if failpoint else {})
-    command = [sys.executable, "-m", "tests.trainer.supervisor_program", str(data), str(share)]
+    command = [sys.executable, "-m", "tests.trainer.supervisor_program", url_of(data), str(data), str(share)]
     return subprocess.run(command, env=environment, check=False, timeout=100).returncode
 
 
@@ -36,7 +37,7 @@ def run_trainer(data: Path, share: float, failpoint: str | None) -> int:
 def test_a_trainer_killed_anywhere_is_followed_by_one_that_ends_its_round(
     tmp_path: Path, point: str, share: float
 ) -> None:
-    url = f"sqlite:///{tmp_path}/thumbwise.db"
+    url = url_of(tmp_path)
     with Store.open(url) as store:
         store.write(versions.bootstrap, BASE_MODEL)
         store.write(fill_with_feedback, 1)

@@ -16,6 +16,7 @@ from feedback_store.store import Store
 from feedback_store.versions import bootstrap
 from serving.api.app import create_app
 from serving.api.context import ApiContext
+from tests.databases import url_of
 from tests.web.scripted_engine import ScriptedEngine
 from trainer.canary_course import canary_course
 from trainer.preview import preview
@@ -42,7 +43,7 @@ class Running:
 @contextmanager
 def running(data: Path, base_model: str = "invented-base") -> Iterator[Running]:
     """Serve chat, API and dashboard over a new store in `data`."""
-    store = Store.open(f"sqlite:///{data / 'thumbwise.db'}")
+    store = Store.open(url_of(data))
     store.write(bootstrap, base_model)
     engine = ScriptedEngine()
     context = ApiContext(store=store, engine=engine, rater_key=b"k" * 32, admin_token=ADMIN_TOKEN, data_dir=data)
