@@ -55,8 +55,8 @@ def _add(connection: Connection, first: int, last: int, dice: random.Random) -> 
         })  # fmt: skip
         for table, row in _of_rater(number, rater_id, at, dice):
             rows[table].append(row)
-    for table in (schema.raters, schema.replies, schema.comparisons, schema.feedback):
-        insert_all_new(connection, table, rows[table.name])
+    for stored in (schema.raters, schema.replies, schema.comparisons, schema.feedback):
+        insert_all_new(connection, stored, rows[stored.name])
 
 
 def _of_rater(number: int, rater_id: str, at: datetime, dice: random.Random) -> Iterator[tuple[str, dict[str, Any]]]:

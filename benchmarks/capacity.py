@@ -138,13 +138,13 @@ def rows(sizes: Sequence[Size]) -> list[Row]:
         times = size.raters / before.raters if before else 1.0
         at = f"{size.raters:,} raters"
         found.append(Row(f"{at}: acts", size.acts, unit="acts"))
-        found.append(Row(f"{at}: database", size.mib, before and before.mib * times, unit="MiB"))
+        found.append(Row(f"{at}: database", size.mib, before.mib * times if before else None, unit="MiB"))
         for step, said in STEPS.items():
-            one, known = size.looks[step], before and before.looks[step]
+            one, known = size.looks[step], before.looks[step] if before else None
             expected = 1.0 if step in AS_LARGE_AS_BEFORE else times
-            found.append(Row(f"{at}: {said}", one.seconds, known and known.seconds * expected, unit="s"))
+            found.append(Row(f"{at}: {said}", one.seconds, known.seconds * expected if known else None, unit="s"))
         heaviest = max(size.looks.values(), key=lambda one: one.peak_mib)
-        most_before = before and max(one.peak_mib for one in before.looks.values()) * times
+        most_before = max(one.peak_mib for one in before.looks.values()) * times if before else None
         found.append(Row(f"{at}: most memory of any of them", heaviest.peak_mib, most_before, unit="MiB"))
     return found
 

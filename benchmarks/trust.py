@@ -34,6 +34,7 @@ from benchmarks._trust_scene import (
     pleased,
 )
 from benchmarks.report import Row, report
+from feedback_store.connection import Connection
 from feedback_store.raters import get_rater
 from feedback_store.settings import TrustSettings
 from feedback_store.store import Store
@@ -194,9 +195,9 @@ def trials_of(folder: Path, rings: Sequence[str], seed: int) -> Iterator[tuple[s
             undefended = learnt(round_rows(store, seed, defended=False)[0], seed)
             quarantine(store)
             names = [f"ring-{number:02d}" for number in range(RING)]
-            held = sum(store.read(get_rater, name).quarantined for name in names)
+            held = sum(store.read(is_held, name) for name in names)
             honest = sorted({one.rater for one in crowd.said})
-            wrongly = sum(store.read(get_rater, name).quarantined for name in honest)
+            wrongly = sum(store.read(is_held, name) for name in honest)
             chosen, raters = round_rows(store, seed)
         with_ring = learnt(chosen, seed)
         yield (
@@ -235,6 +236,12 @@ def ring_rows(ring: str, trials: Sequence[Trial]) -> list[Row]:
         Row("… honest raters in quarantine, of all seeds", sum(one.honest_quarantined for one in trials),
             unit="raters"),
     ]  # fmt: skip
+
+
+def is_held(connection: Connection, rater_id: str) -> bool:
+    """Whether a rater is in quarantine."""
+    found = get_rater(connection, rater_id)
+    return found is not None and found.quarantined
 
 
 def learnt(chosen: Selection, seed: int) -> Table:

@@ -231,7 +231,7 @@ def feedback_values(act: NewFeedback, at: datetime) -> dict[str, Any]:
 
 def feedback_of(row: Row[Any]) -> Feedback:
     """The record of a row whose columns are those of the table in their order: at a million rows names cost seconds."""
-    feedback_id, kind, rater_id, channel, reply_id, comparison_id, thumb, verdict, ranking, *rest = row
+    feedback_id, kind, rater_id, channel, reply_id, comparison_id, thumb, verdict, ranking, *rest = tuple(row)
     order = None if ranking is None else tuple(ranking)
     return Feedback(
         feedback_id,

@@ -69,7 +69,7 @@ def _packed(model: Any, texts: Sequence[Ids], branches: Sequence[Sequence[Ids]],
         row = pack_branches(texts[start:end], branches[start:end], shared)
         places = [place for text in row.places for branch in text for place in branch]
         targets = [token for text in branches[start:end] for branch in text for token in branch]
-        once, which = torch.tensor(places).unique(return_inverse=True)
+        once, which = torch.tensor(places).unique(return_inverse=True)  # type: ignore[no-untyped-call]
         states = trunk.trunk_of(model).row_states(row.packed, once)
         values = iter(head.of_several(states, weight, which, torch.tensor(targets)).tolist())
         for text in branches[start:end]:

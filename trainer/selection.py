@@ -334,7 +334,7 @@ def _capped(rows: Sequence[Judged], at_least: int, of_staff: int, seed: int) -> 
     return [row for row in rows if (row.rater_id, row.feedback_id) in kept]
 
 
-def _brought(rows: Sequence[Judged]) -> dict[str, int]:
+def _brought(rows: Sequence[Vote | Pair | Correction]) -> dict[str, int]:
     """How many rows each rater brought, staff left out."""
     return Counter(row.rater_id for row in rows if not is_staff(row.rater_id))
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +175,8 @@ class BoundedConnection(HttpToolsProtocol):
     def _may_speak(self) -> bool:
         """Whether a request was begun here that nobody is answering."""
         if self.stage == "head":
-            return self.has_begun and (not self.cycle or self.cycle.response_complete)
+            before: RequestResponseCycle | None = self.cycle  # uvicorn says that there always is one
+            return self.has_begun and (before is None or before.response_complete)
         return self.stage == "body" and not self.cycle.response_started
 
     def _await_head(self) -> None:
