@@ -26,7 +26,9 @@ HEADLINES = {
         "inverted, seed 0: win rate",
         "votes, seed 0: time",
     ),
-    "methods": ("reward model + PPO, votes, mean of",),
+    "methods": tuple(
+        f"{name}, votes, mean of" for name in ("KTO", "DPO", "SFT", "reward model + PPO", "reward model + GRPO")
+    ),
     "serving": (
         "1 stream; transformers generate, adapter merged",
         "16 streams; transformers generate, adapter merged",
@@ -39,6 +41,10 @@ HEADLINES = {
     "votes": ("durable votes",),
     "kills": ("acknowledged votes", "… lost", "… doubled"),
     "gateway": ("99 % of the replies",),
+    "review": (
+        "SQLite: thumbs down of version 4 about a word, 95 % within",
+        "PostgreSQL: thumbs down of version 4 about a word, 95 % within",
+    ),
     "start": ("start until the first message",),
 }
 """What README.md shows of each benchmark: rows whose case begins so."""

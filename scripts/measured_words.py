@@ -17,8 +17,14 @@ CASES = {
     r"votes, mean of (\d+) seeds: win rate against the base \(lowest lower bound ([\d.]+%)\)": (
         r"真实评价，\1 个种子的平均：对基础模型的胜率（最低的下界为 \2）"
     ),
-    r"reward model \+ PPO, votes, mean of (\d+) seeds: win rate against the base \(bounds from (.+%) to (.+%)\)": (
-        r"奖励模型加 PPO，真实评价，\1 个种子的平均：对基础模型的胜率（界限从 \2 到 \3）"
+    r"reward model \+ (\w+), votes, mean of (\d+) seeds: win rate against the base \(bounds from (.+%) to (.+%)\)": (
+        r"奖励模型加 \1，真实评价，\2 个种子的平均：对基础模型的胜率（界限从 \3 到 \4）"
+    ),
+    r"(KTO|DPO|SFT), votes, mean of (\d+) seeds: win rate against the base \(bounds from (.+%) to (.+%)\)": (
+        r"\1，真实评价，\2 个种子的平均：对基础模型的胜率（界限从 \3 到 \4）"
+    ),
+    r"(\w+): thumbs down of version 4 about a word, 95 % within": (
+        r"\1：在 10 万条回复中找出版本 4 关于某个词的踩，95 % 的页面在此时间之内"
     ),
     r"votes, seed 0: time on 2 cores": "真实评价，种子 0：双核上的时间",
     r"shuffled, seed 0: win rate against the base (\[.*\]) \(gates: (\w+) then (\w+)\)": (
