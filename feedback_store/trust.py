@@ -184,22 +184,26 @@ def rings(votes: Votes, settings: TrustSettings) -> list[Finding]:
     on so many of them that chance at the others' rate of agreement explains it once in ten thousand times, corrected
     for the pairs looked at. Two alone are friends; three or more are a ring.
     """
-    targets: defaultdict[str, set[str]] = defaultdict(set)
+    judged = Counter(rater for said in votes.values() for rater in said)
     shared: Counter[tuple[str, str]] = Counter()
     alike: Counter[tuple[str, str]] = Counter()
-    for target, said in votes.items():
-        for rater in said:
-            targets[rater].add(target)
-        if len(said) <= _MOST_PAIRED:
-            for pair in combinations(sorted(said), 2):
-                shared[pair] += 1
-                alike[pair] += said[pair[0]] == said[pair[1]]
+    all_pairs = all_alike = 0
+    for said in votes.values():
+        if len(said) > _MOST_PAIRED:
+            continue
+        all_pairs += math.comb(len(said), 2)
+        all_alike += sum(math.comb(count, 2) for count in Counter(said.values()).values())
+        # Of a crowd's million pairs on a few popular replies nearly all meet there once: only those are laid out who
+        # judged enough to be in a ring at all.
+        for pair in combinations(sorted(rater for rater in said if judged[rater] >= settings.ring_shared), 2):
+            shared[pair] += 1
+            alike[pair] += said[pair[0]] == said[pair[1]]
     candidates = [
         pair
         for pair, n in shared.items()
-        if n >= settings.ring_shared and n >= settings.ring_overlap * min(len(targets[name]) for name in pair)
+        if n >= settings.ring_shared and n >= settings.ring_overlap * min(judged[name] for name in pair)
     ]
-    everybody = sum(alike.values()) / sum(shared.values()) if shared else 1.0
+    everybody = all_alike / all_pairs if all_pairs else 1.0
     tied = [
         pair
         for pair in candidates

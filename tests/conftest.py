@@ -70,7 +70,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """On PostgreSQL: skip what is about SQLite itself, and leave out the half on SQLite of what runs on both."""
     if not Choice.postgres:
         return
-    halves = {item for item in items if "sqlite" in (of_item(item, "store"), of_item(item, "store_url"))}
+    halves = {item for item in items if "sqlite" in [of_item(item, name) for name in ("store", "store_url", "url")]}
     config.hook.pytest_deselected(items=list(halves))
     items[:] = [item for item in items if item not in halves]
     for item in items:

@@ -21,6 +21,7 @@ from serving.api.connections import ConnectionLimits
 from serving.api.openapi import BODIES
 from serving.api.server import refuse_undeclared, room_for_connections, server_of
 from serving.settings import ServingSettings
+from tests.databases import url_of
 from tests.serving.conftest import ADMIN_HEADERS, ADMIN_TOKEN, serving_on_a_port
 
 SHORT = ConnectionLimits(head_s=0.3, body_s=0.3, slowest_body_bytes=20, rest_s=0.3, unread_s=0.3)
@@ -38,7 +39,7 @@ def declared(app: FastAPI, patch: pytest.MonkeyPatch) -> FastAPI:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int, ApiContext]]:
     folder = tmp_path_factory.mktemp("limits")
-    with Store.open(f"sqlite:///{folder / 'thumbwise.db'}") as store:
+    with Store.open(url_of(folder)) as store:
         store.write(bootstrap, "words")
         settings = ServingSettings(drain_timeout_s=1, max_connections=8)
         context = ApiContext(

@@ -99,8 +99,8 @@ def test_one_person_met_under_both_ids_becomes_one_and_votes_once(scene: Scene) 
     assert store.write(feedback.add_feedback, again).duplicate
 
 
-def test_only_ids_that_the_store_has_are_taken_over(sqlite_scene: Scene) -> None:
+def test_only_ids_that_the_store_has_are_taken_over(one_scene: Scene) -> None:
     ids = former_rater_ids((b"a" * 32, b"b" * 32), "web", "anna")
     assert ids == tuple(raters.rater_id_of(key, "web", "anna") for key in (b"a" * 32, b"b" * 32))
-    sqlite_scene.rater(ids[1])
-    assert sqlite_scene.store.read(known_under, ids) == [ids[1]]
+    one_scene.rater(ids[1])
+    assert one_scene.store.read(known_under, ids) == [ids[1]]

@@ -65,17 +65,17 @@ def test_old_replies_that_nobody_rated_lose_their_words_and_whose_they_were(scen
     assert run(store, UNRATED).is_empty, "a second time there is nothing to do"
 
 
-def test_a_conversation_of_which_nothing_is_left_is_gone(sqlite_scene: Scene) -> None:
-    sqlite_scene.reply("old", conversation_id="talk", **WORDS)
-    run(sqlite_scene.store, UNRATED, after_days=31)
+def test_a_conversation_of_which_nothing_is_left_is_gone(one_scene: Scene) -> None:
+    one_scene.reply("old", conversation_id="talk", **WORDS)
+    run(one_scene.store, UNRATED, after_days=31)
     query = select(conversations.c.conversation_id)
-    assert sqlite_scene.store.read(lambda connection: connection.execute(query).all()) == []
+    assert one_scene.store.read(lambda connection: connection.execute(query).all()) == []
 
 
 def test_a_vote_that_comes_while_old_texts_go_keeps_its_reply(
-    sqlite_scene: Scene, monkeypatch: pytest.MonkeyPatch
+    one_scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene = sqlite_scene
+    scene = one_scene
     scene.rater("anna")
     scene.reply("one", "two", **WORDS)
     grow_old(scene.store, 40)
@@ -161,7 +161,7 @@ def test_sign_ins_ended_keys_and_old_lines_go_when_their_time_is_over(scene: Sce
     assert [line.action for line in store.read(audit.entries)] == ["retention.run"]
 
 
-def test_nothing_is_deleted_that_nobody_set_a_time_for(sqlite_scene: Scene) -> None:
-    sqlite_scene.reply("old", **WORDS)
-    assert run(sqlite_scene.store, RetentionSettings(), after_days=10_000).is_empty
-    assert has_words(sqlite_scene.store, "old") == [True]
+def test_nothing_is_deleted_that_nobody_set_a_time_for(one_scene: Scene) -> None:
+    one_scene.reply("old", **WORDS)
+    assert run(one_scene.store, RetentionSettings(), after_days=10_000).is_empty
+    assert has_words(one_scene.store, "old") == [True]

@@ -9,6 +9,7 @@ import pytest
 from feedback_store import replies, versions
 from feedback_store.settings import RetentionSettings
 from feedback_store.store import Store
+from tests.databases import url_of
 from tests.store.conftest import make_reply
 from trainer.context import TrainerContext
 from trainer.retention import RetentionClock, latest_day
@@ -36,7 +37,7 @@ def test_the_daily_run_comes_once_a_day_and_takes_old_log_files_along(tmp_path: 
         (tmp_path / "logs" / name).touch()
         then = datetime.now(UTC).timestamp() - age_days * 86_400
         os.utime(tmp_path / "logs" / name, (then, then))
-    with Store.open(f"sqlite:///{tmp_path}/thumbwise.db") as store:
+    with Store.open(url_of(tmp_path)) as store:
         store.write(versions.bootstrap, "tiny")
         store.write(replies.add_reply, make_reply("old"))
         context = TrainerContext(
