@@ -261,7 +261,7 @@ class RoundRun:
             left = now_left
 
     def _look_for_erased(self, watch: Watch) -> None:
-        """Raise Erased as `Watch.look` does. A store that is away is waited out by the writes, which come after this."""
+        """Raise Erased as `Watch.look` does. A store that is away is waited out by the writes that follow."""
         with contextlib.suppress(StoreUnavailable):
             watch.look()
 
