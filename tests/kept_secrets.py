@@ -27,7 +27,7 @@ MARK = "cAnArY-sEcReT-"
 MAKERS: tuple[ModuleType, ...] = (flows, keys, sessions, users, data_folder)
 """Modules that make secrets, each with `secrets.token_urlsafe`."""
 CHOSEN = (
-    "correct-horse", "an admin token of the tests", "four random words", "hush-hush-of-the-tests",
+    "correct-horse", "an admin token of the tests", "four words of the tests", "hush-hush-of-the-tests",
     "token-of-the-wire-tests-canary", "token-of-the-independent-test-canary", "token-of-discord-never-in-logs",
 )  # fmt: skip
 """Admin tokens, passwords, a provider's secret and bots' tokens in the tests' own files."""
