@@ -98,6 +98,8 @@ def files_below(folder: Path) -> list[Path]:
 
 def found_in(path: Path, needles: tuple[str, ...] | list[str]) -> list[str]:
     """Return which of the texts stand in a file."""
+    if not path.stat().st_size:
+        return []  # no run needs to log anything, and an empty file cannot be mapped
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return [needle for needle in needles if content.find(needle.encode("utf-8", "backslashreplace")) >= 0]
 
