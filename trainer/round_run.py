@@ -1,5 +1,6 @@
 """One claimed round from its present state to its end: select, train and gate in a child process, publish."""
 
+import contextlib
 import logging
 import shutil
 import threading
@@ -194,7 +195,10 @@ class RoundRun:
         counts = chosen.counts | {"acts_of_quarantined_raters": evidence.quarantined, "claim": self._round.fence}
         counts |= {"quarantined_by_this_round": suspected}
         reference = evidence.live.version if training.start_from == "live" else BASE_VERSION
-        self._write(transactions.freeze, self._round, chosen, reference, counts, recorded(job))
+        try:
+            self._write(transactions.freeze, self._round, chosen, reference, counts, recorded(job))
+        except NotFound as gone:  # the next claim selects again, without them
+            raise RoundTaken(f"somebody was erased while it selected: {gone}") from gone
         self._round = context.store.read(rounds.get_round, self._round.round_id)
         logger.info("round selected round=%d method=%s rows=%d", self._round.round_id, method, len(chosen.train))
 
@@ -238,9 +242,9 @@ class RoundRun:
         watch = Watch(self._context.store, self._folder)
         while True:
             try:
-                watch.look()
+                self._look_for_erased(watch)
                 found, died = self._run_child(watch)
-                watch.look()
+                self._look_for_erased(watch)
             except Erased:
                 self._begin_anew(watch)
                 continue
@@ -256,10 +260,16 @@ class RoundRun:
             logger.warning("training process goes on again round=%d reason=%s", self._round.round_id, died.reason)
             left = now_left
 
+    def _look_for_erased(self, watch: Watch) -> None:
+        """Raise Erased as `Watch.look` does. A store that is away is waited out by the writes that follow."""
+        with contextlib.suppress(StoreUnavailable):
+            watch.look()
+
     def _begin_anew(self, watch: Watch) -> None:
         """Let go of who was erased. Raises RoundStopped where that happens over and over, or leaves nothing."""
         if watch.times_anew == _MOST_TIMES_ANEW:
             raise RoundStopped("cancelled", "people whose feedback it had selected were erased again and again")
+        end_leftover(self._folder)
         watch.leave_out(lambda acts: self._write(transactions.leave_out, self._round, acts))
         if not (self._folder / TRAIN_FILE).stat().st_size:
             raise RoundStopped("cancelled", "all that it had selected was erased")

@@ -69,7 +69,7 @@ def test_after_an_erasure_no_file_of_a_server_and_no_export_holds_a_word_of_it(
     assert holding([tmp_path]), "an export is a copy"
     cleaned = thumbwise("feedback", "clean", *map(str, exports), "--data", data)
     assert cleaned.exit_code == 0, cleaned.output
-    assert "votes.parquet: 1 of 1 rows left, 0 stay" in " ".join(cleaned.stderr.split())
+    assert "votes.parquet: 2 of 2 rows left, 0 stay" in " ".join(cleaned.stderr.split())
     assert holding([tmp_path]) == set()
     (stays,) = [json.loads(line) for line in exports[0].read_text().splitlines()]
     assert (stays["kind"], stays["thumb"], stays["prompt"]) == ("thumb", "up", None), "another's vote stays, wordless"

@@ -18,7 +18,7 @@ from feedback_store.settings import AccessSettings
 from tests.dashboard.conftest import OURS, House, Person
 from tests.web.running import ADMIN_TOKEN
 
-PASSWORD = "four random words"
+PASSWORD = "four words of the tests"
 
 
 @pytest.fixture

@@ -71,6 +71,7 @@ def plant(store: Store) -> None:
             hers = make_reply(f"hers-{number}", rater_id="anna", conversation_id="talk", messages=prompt, text=said)
             store.write(replies.add_reply, hers)
             scene.act("thumb", "ben", reply_id=f"hers-{number}", thumb="up")
+    scene.act("thumb", "ben", reply_id="other-2", thumb="up")
     scene.act("thumb", "anna", reply_id="hers-0", thumb="down", reason=word["reason"])
     theirs = scene.act("correction", "anna", reply_id="other-1", correction=f"say {word['correction']}").feedback_id
     store.write(review.note, "hers-0", f"quotes {word['note']}", actor="olga")

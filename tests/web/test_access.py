@@ -10,7 +10,7 @@ from tests.web.running import ADMIN_TOKEN
 
 pytestmark = pytest.mark.browser
 
-PASSWORD = "four random words"
+PASSWORD = "four words of the tests"
 
 
 def sign_in(page: Page, name: str, password: str = PASSWORD) -> None:

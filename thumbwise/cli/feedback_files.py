@@ -82,7 +82,7 @@ def import_file(file: Path, import_format: str, data_dir: Path, url: str | None,
 
 
 @feedback.command("clean")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
 @server_options
 def clean(files: tuple[Path, ...], data_dir: Path, url: str | None) -> None:
     """Bring export FILES up to what may still be handed out: rows of people who were erased since, or who took their
@@ -95,6 +95,8 @@ def clean(files: tuple[Path, ...], data_dir: Path, url: str | None) -> None:
 
 def _clean(client: "Thumbwise", file: Path) -> tuple[int, int]:
     """Rewrite one file and return how many rows stayed, and how many there were."""
+    if not file.is_file():
+        raise Failure(f"{file} is not there; wanted a file that `thumbwise feedback export` wrote")
     content = _parquet_as_lines(file) if file.suffix == ".parquet" else file.read_bytes()
     try:
         rows = [json.loads(line) for line in content.splitlines() if line.strip()]
