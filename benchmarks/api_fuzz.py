@@ -31,6 +31,7 @@ def main() -> None:
     found = measure(arguments.cases, arguments.seed, arguments.only)
     for fault, curl in list(found.faults.items())[:SHOWN_FAULTS]:
         print(f"\n{fault}\n{curl}")
+    print("\nnever did what was asked: " + (", ".join(sorted(found.routes - found.routes_that_answered)) or "none"))
     if not arguments.only:
         report("api_fuzz", _rows(found), NOTES, seed=arguments.seed)
     broken = [promise for promise, kept in _promises(found, arguments.cases).items() if not kept]

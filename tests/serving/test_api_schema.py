@@ -90,3 +90,21 @@ def test_whoever_asks_is_answered_as_the_document_and_the_rules_say(case):
         response = case.call(headers=caller.headers)
         case.validate_response(response)
         assert wrongly_answered(case.operation.label, response.status_code, caller.headers, by_header) == ""
+
+
+@pytest.mark.parametrize(
+    ("route", "status", "token", "said"),
+    [
+        ("POST /v1/rounds", 409, "of-rounds", ""),
+        ("POST /v1/rounds", 403, "of-rounds", "refused with the right"),
+        ("POST /v1/rounds", 403, "of-read", ""),
+        ("POST /v1/rounds", 201, "of-read", "let in without the right"),
+        ("POST /v1/rounds", 404, None, "let in without the right"),
+        ("POST /v1/feedback", 403, None, ""),
+    ],
+)
+def test_who_is_let_in_is_judged_by_the_rules(route, status, token, said):
+    known = [Caller("rounds", "of-rounds", frozenset({"rounds"})), Caller("read", "of-read", frozenset({"read"}))]
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    by_header = {None: Caller("nobody", None)} | {caller.headers["Authorization"]: caller for caller in known}
+    assert wrongly_answered(route, status, headers, by_header) == said
