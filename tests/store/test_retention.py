@@ -12,6 +12,7 @@ from feedback_store.access.sessions import begin_session
 from feedback_store.access.users import add_user
 from feedback_store.lineage import versions_of_feedback
 from feedback_store.retention import RetentionReport, plan_retention, run_retention
+from feedback_store.review_schema import reply_reviews
 from feedback_store.schema import conversations, feedback, now, round_selection, rounds
 from feedback_store.schema import replies as reply_rows
 from feedback_store.settings import RetentionSettings
@@ -33,9 +34,12 @@ def run(store: Store, settings: RetentionSettings, after_days: int = 0) -> Reten
 
 def grow_old(store: Store, days: int) -> None:
     """Everything that is there by now was said so many days ago."""
-    for table in (reply_rows, feedback):
-        store.write(lambda connection, one=table: connection.execute(
-            update(one).values(created_at=now() - timedelta(days=days))))  # fmt: skip
+
+    def set_back(connection: Any) -> None:
+        for table in (reply_rows, feedback):
+            connection.execute(update(table).values(created_at=now() - timedelta(days=days)))
+
+    store.write(set_back)
 
 
 def has_words(store: Store, *names: str) -> list[bool]:
@@ -50,7 +54,7 @@ def test_old_replies_that_nobody_rated_lose_their_words_and_whose_they_were(scen
     scene.comparison("duel", ("left", "right"), rater_id="anna")
     scene.act("thumb", "anna", reply_id="rated", thumb="down")
     review = {"reply_id": "flagged", "revision": 1, "flagged": True, "excluded": False}
-    store.write(lambda connection: connection.execute(insert(inbox.reply_reviews), review))
+    store.write(lambda connection: connection.execute(insert(reply_reviews), review))
     grow_old(store, 40)
     scene.reply("young", rater_id="anna", conversation_id="talk-2", **WORDS)
     report = run(store, UNRATED)
@@ -118,7 +122,13 @@ def test_what_a_version_in_service_learnt_from_stays_unless_its_owner_says_so(sc
     scene.rater("anna")
     scene.reply("taught", "other", **WORDS)
     acts = [scene.act("thumb", "anna", reply_id=name, thumb="up").feedback_id for name in ("taught", "other")]
-    made = {"base_model": "tiny-base", "adapter_sha256": "ab" * 32, "parent": 1, "method": "kto", "gate_report": None}
+    made: dict[str, Any] = {
+        "base_model": "tiny-base",
+        "adapter_sha256": "ab" * 32,
+        "parent": 1,
+        "method": "kto",
+        "gate_report": None,
+    }
 
     def train(connection: Any) -> None:
         row = {"round_id": 1, "state": "published", "requested_by": "x", "requested_at": now(), "settings": {},
