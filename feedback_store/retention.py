@@ -77,7 +77,7 @@ def plan_retention(connection: Connection, settings: RetentionSettings, at: date
             report.kept_trained = _count(connection, trained)
             every = every.where(~_trained_in_service(connection))
         report.rated_texts = _count(connection, every)
-        report.trained_versions = tuple(_versions_taught(connection, _names(connection, every)))
+        report.trained_versions = tuple(_versions_taught(connection, connection.execute(every).scalars().all()))
     for name, doomed in _old_rows(settings, at).items():
         setattr(report, name, _count(connection, select(doomed.table.c[0]).where(doomed.which)))
     return report
@@ -143,12 +143,12 @@ def _waits_for_an_annotator(before: datetime) -> ColumnElement[bool]:
     )
 
 
-def _unrated(before: datetime) -> Select[tuple[str]]:
+def _unrated(before: datetime) -> Select[str]:
     old = replies.c.created_at < before
     return select(replies.c.reply_id).where(old, _has_words(), ~_judged(), ~_waits_for_an_annotator(before))
 
 
-def _rated(before: datetime) -> Select[tuple[str]]:
+def _rated(before: datetime) -> Select[str]:
     """Rated ones on which nothing was said since."""
     lately = or_(
         exists().where(feedback.c.reply_id == replies.c.reply_id, feedback.c.created_at >= before),
@@ -191,7 +191,7 @@ def _rounds_in_service(connection: Connection) -> list[int]:
     return sorted(found)
 
 
-def _in_batches(store: Store, empty: Any, query: Select[tuple[str]]) -> int:
+def _in_batches(store: Store, empty: Any, query: Select[str]) -> int:
     names = store.read(lambda connection: connection.execute(query).scalars().all())
     done = 0
     for start in range(0, len(names), BATCH):
@@ -199,15 +199,11 @@ def _in_batches(store: Store, empty: Any, query: Select[tuple[str]]) -> int:
     return done
 
 
-def _still(connection: Connection, query: Select[tuple[str]], names: Sequence[str]) -> list[str]:
-    return _names(connection, query.where(replies.c.reply_id.in_(names)))
+def _still(connection: Connection, query: Select[str], names: Sequence[str]) -> list[str]:
+    return list(connection.execute(query.where(replies.c.reply_id.in_(names))).scalars())
 
 
-def _names(connection: Connection, query: Select[tuple[str]]) -> list[str]:
-    return [str(name) for name in connection.execute(query).scalars()]
-
-
-def _empty_unrated(connection: Connection, query: Select[tuple[str]], names: Sequence[str]) -> int:
+def _empty_unrated(connection: Connection, query: Select[str], names: Sequence[str]) -> int:
     names = _still(connection, query, names)
     mine = replies.c.reply_id.in_(names)
     of = select(replies.c.conversation_id, replies.c.comparison_id).where(mine)
@@ -221,7 +217,7 @@ def _empty_unrated(connection: Connection, query: Select[tuple[str]], names: Seq
     return len(names)
 
 
-def _empty_rated(connection: Connection, query: Select[tuple[str]], names: Sequence[str]) -> int:
+def _empty_rated(connection: Connection, query: Select[str], names: Sequence[str]) -> int:
     lock_inbox(connection)
     names = _still(connection, query, names)
     _empty(connection, names)

@@ -21,15 +21,9 @@ def data(tmp_path: Path, tiny_model_dir: Path) -> Path:
     with Store.open(f"sqlite:///{folder}/thumbwise.db") as store:
         store.write(versions.bootstrap, base_model)
         policy = sealed_policy(folder, tiny_model_dir, version=2, seed=1)
-        made: dict[str, Any] = {
-            "adapter_sha256": policy.adapter_sha256,
-            "parent": 1,
-            "method": "kto",
-            "round_id": None,
-            "gate_report": None,
-            "metrics": {},
-        }
-        store.write(versions.add_candidate, base_model=base_model, **made)
+        made: dict[str, Any] = {"base_model": base_model, "adapter_sha256": policy.adapter_sha256, "parent": 1}
+        made |= {"method": "kto", "round_id": None, "gate_report": None, "metrics": {}}
+        store.write(lambda connection: versions.add_candidate(connection, **made))
         store.write(versions.promote, 2, actor="test", reason="")
         store.write(
             raters.ensure_rater, raters.rater_id_of(raters.load_or_create_key(folder / "rater.key"), "web", "a"), "web"

@@ -34,9 +34,12 @@ def run(store: Store, settings: RetentionSettings, after_days: int = 0) -> Reten
 
 def grow_old(store: Store, days: int) -> None:
     """Everything that is there by now was said so many days ago."""
-    then = {"created_at": now() - timedelta(days=days)}
-    store.write(lambda connection: connection.execute(update(reply_rows).values(**then)))
-    store.write(lambda connection: connection.execute(update(feedback).values(**then)))
+
+    def set_back(connection: Any) -> None:
+        for table in (reply_rows, feedback):
+            connection.execute(update(table).values(created_at=now() - timedelta(days=days)))
+
+    store.write(set_back)
 
 
 def has_words(store: Store, *names: str) -> list[bool]:
@@ -134,7 +137,7 @@ def test_what_a_version_in_service_learnt_from_stays_unless_its_owner_says_so(sc
         splits = [{"round_id": 1, "feedback_id": one, "split": split}
                   for one, split in zip(acts, ("train", "held_out"), strict=True)]  # fmt: skip
         connection.execute(insert(round_selection), splits)
-        versions.add_candidate(connection, round_id=1, metrics={}, **made)
+        versions.add_candidate(connection, round_id=1, gate_report=None, metrics={}, **made)
         versions.promote(connection, 2, actor="a", reason="")
 
     store.write(train)
