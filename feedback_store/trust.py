@@ -34,6 +34,8 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _PHRASE_WORDS = (3, 4, 5)
 _RING_CHANCE = 1e-4
 """Chance, at the others' rate of agreement, below which two raters count as one will; over all pairs looked at."""
+_RATE_VOTES = 100
+"""Pairs of votes on one target from which the others' rate of agreement is known."""
 _MOST_PAIRED = 2_000
 """Raters of a target beyond which its pairs are not counted: a poll, not a ring."""
 
@@ -175,7 +177,9 @@ def rings(votes: Votes, settings: TrustSettings) -> list[Finding]:
 
     Two raters belong together when they share `ring_shared` targets and `ring_overlap` of the smaller one's, and agree
     on so many of them that chance at the others' rate of agreement explains it once in ten thousand times, corrected
-    for the pairs looked at. Two alone are friends; three or more are a ring.
+    for the pairs looked at. Two alone are friends; three or more are a ring. The others are those whom nobody would
+    suspect by what they judged: ten accounts on 40 replies bring 1,800 pairs of votes that are alike, more than a crowd
+    of 200 has, and would hide in a rate that they make themselves.
     """
     targets: defaultdict[str, set[str]] = defaultdict(set)
     shared: Counter[tuple[str, str]] = Counter()
@@ -192,7 +196,7 @@ def rings(votes: Votes, settings: TrustSettings) -> list[Finding]:
         for pair, n in shared.items()
         if n >= settings.ring_shared and n >= settings.ring_overlap * min(len(targets[name]) for name in pair)
     ]
-    everybody = sum(alike.values()) / sum(shared.values()) if shared else 1.0
+    everybody = _rate_of_others(shared, alike, candidates)
     tied = [
         pair
         for pair in candidates
@@ -207,6 +211,17 @@ def rings(votes: Votes, settings: TrustSettings) -> list[Finding]:
             figures = {"shared": together[1], "alike": together[0], "everybody": everybody}
             found.append(Finding("ring", tuple(sorted(group)), reason, figures))
     return found
+
+
+def _rate_of_others(
+    shared: Mapping[tuple[str, str], int], alike: Mapping[tuple[str, str], int], candidates: Iterable[tuple[str, str]]
+) -> float:
+    """How often raters agree who stand in no candidate pair; of all, where these share too little to say."""
+    suspects = {name for pair in candidates for name in pair}
+    known = [pair for pair in shared if not suspects.intersection(pair)]
+    if sum(shared[pair] for pair in known) < _RATE_VOTES:
+        known = list(shared)
+    return sum(alike[pair] for pair in known) / sum(shared[pair] for pair in known) if known else 1.0
 
 
 def phrases(acts: Iterable[Feedback], replies: Mapping[str, Reply], settings: TrustSettings) -> list[Finding]:
