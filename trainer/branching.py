@@ -20,7 +20,7 @@ from trainer.branch_packing import pack_branches, shared_beginning
 from trainer.packing import Ids
 
 _ROW_BATCH = 8
-_ROW_TOKENS = 1024
+_ROW_TOKENS = 512
 """Of a packed row: more gains nothing, and its hidden states stay small."""
 
 
