@@ -5,6 +5,7 @@ The demo finds it as every command does: the address in DATA/server.json, the to
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -49,7 +50,9 @@ class Server:
         """Start the server and wait until it is ready. Raises DemoFailed."""
         if (self.data_dir / "thumbwise.db").exists():
             raise DemoFailed(f"{self.data_dir} holds a store already; the demo wants an empty folder (--data)")
-        (self.data_dir / "logs").mkdir(parents=True, exist_ok=True)
+        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self.data_dir / "logs").mkdir(exist_ok=True, mode=0o700)
+        self._make_token()
         (self.data_dir / "thumbwise.toml").write_text(as_toml(self._settings), encoding="utf-8")
         command = [sys.executable, "-m", "thumbwise", "up", "--port", "0", "--data", str(self.data_dir)]
         if self._threads is not None:
@@ -90,6 +93,15 @@ class Server:
                 self._process.wait()
         if self._log is not None:
             self._log.close()
+
+    def _make_token(self) -> None:
+        """Make the admin's token: a server that has to make one shows it on its terminal, which is a log here."""
+        try:
+            descriptor = os.open(self.data_dir / "admin.token", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
 
     def _environment(self) -> dict[str, str]:
         stripped = {f"THUMBWISE_{name}{suffix}" for name in NOT_INHERITED for suffix in ("", "_FILE")}
