@@ -245,12 +245,6 @@ def ring_rows(ring: str, trials: Sequence[Trial]) -> list[Row]:
     ]  # fmt: skip
 
 
-def is_held(connection: Connection, rater_id: str) -> bool:
-    """Whether a rater is in quarantine."""
-    found = get_rater(connection, rater_id)
-    return found is not None and found.quarantined
-
-
 def learnt(chosen: Selection, seed: int) -> Table:
     """The table after a round over these rows."""
     rows = [row for row in chosen.train if isinstance(row, VoteRow)]

@@ -101,7 +101,7 @@ def module_admin(tmp_path_factory):
 
 
 def send(client, path, method, raw):
-    path = path.replace("{version}", "1").replace("{quarantine_id}", "1")
+    path = path.replace("{version}", "1").replace("{quarantine_id}", "1").replace("{erasure_id}", "1")
     return client.request(method, path, content=raw, headers={"content-type": "application/json"})
 
 

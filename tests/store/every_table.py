@@ -124,6 +124,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
                            "shown": ["duel-1", "duel-0"], "ranked": [["duel-0"], ["duel-1"]], "reasons": [],
                            "note": WORDS,
                            "revision": 1, "feedback_id": 4, "assigned_at": AT, "saved_at": AT, "done_at": LATER}],
+    "erasures": [{"erasure_id": 1, "at": AT, "versions": [2], "overwritten_at": LATER}],
 }  # fmt: skip
 """Table → its rows. In `feedback` and `rounds` a number is missing: it was given out, and its row deleted."""
 

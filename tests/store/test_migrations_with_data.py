@@ -1,6 +1,5 @@
 """A store of every earlier revision, with rows in each table that it had, is whole after the upgrade."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,8 +55,8 @@ def make_store(url: str, revision: str) -> dict[str, list[dict[str, object]]]:
         databases.close()
 
 
-def earlier() -> Iterator[str]:
-    return (revision for revision in known_revisions() if revision != REVISION)
+def earlier() -> list[str]:
+    return [revision for revision in known_revisions() if revision != REVISION]
 
 
 @pytest.mark.parametrize("revision", earlier())

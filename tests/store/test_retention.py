@@ -127,7 +127,6 @@ def test_what_a_version_in_service_learnt_from_stays_unless_its_owner_says_so(sc
         "adapter_sha256": "ab" * 32,
         "parent": 1,
         "method": "kto",
-        "gate_report": None,
     }
 
     def train(connection: Any) -> None:

@@ -90,7 +90,7 @@ def clean(files: tuple[Path, ...], data_dir: Path, url: str | None) -> None:
     with connect(data_dir, url) as client:
         for file in files:
             kept, before = _clean(client, file)
-            to_stderr().print(f"{file}: {before - kept} of {before} rows left, {kept} stay")
+            to_stderr().print(f"{file}: {before - kept} of {before} rows left, {kept} stay", soft_wrap=True)
 
 
 def _clean(client: "Thumbwise", file: Path) -> tuple[int, int]:
