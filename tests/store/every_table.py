@@ -102,7 +102,6 @@ ROWS: dict[str, list[dict[str, Any]]] = {
                      "decided_by": "anna", "decided_at": LATER}],
     "side_by_side_votes": [{"version": 2, "example": 0, "viewer": "anna", "choice": "both_bad", "at": AT}],
     "vetoes": [{"version": 2, "actor": "anna", "reason": WORDS, "at": AT}],
-    "erasures": [{"erasure_id": 1, "at": AT, "versions": [2], "overwritten_at": LATER}],
     "erased_selections": [{"erasure_id": 1, "round_id": 1, "acts": 2, "at": AT}],
     "inbox": [{"item_id": 1, "reply_id": "reply-1", "policy_version": 2, "channel": "web", "created_at": AT,
                "last_at": AT,
@@ -125,6 +124,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
                            "shown": ["duel-1", "duel-0"], "ranked": [["duel-0"], ["duel-1"]], "reasons": [],
                            "note": WORDS,
                            "revision": 1, "feedback_id": 4, "assigned_at": AT, "saved_at": AT, "done_at": LATER}],
+    "erasures": [{"erasure_id": 1, "at": AT, "versions": [2], "overwritten_at": LATER}],
 }  # fmt: skip
 """Table → its rows. In `feedback` and `rounds` a number is missing: it was given out, and its row deleted."""
 

@@ -129,7 +129,6 @@ def test_what_a_version_in_service_learnt_from_stays_unless_its_owner_says_so(sc
         "adapter_sha256": "ab" * 32,
         "parent": 1,
         "method": "kto",
-        "gate_report": None,
     }
 
     def train(connection: Any) -> None:
@@ -139,7 +138,7 @@ def test_what_a_version_in_service_learnt_from_stays_unless_its_owner_says_so(sc
         splits = [{"round_id": 1, "feedback_id": one, "split": split}
                   for one, split in zip(acts, ("train", "held_out"), strict=True)]  # fmt: skip
         connection.execute(insert(round_selection), splits)
-        versions.add_candidate(connection, round_id=1, metrics={}, **made)
+        versions.add_candidate(connection, round_id=1, gate_report=None, metrics={}, **made)
         versions.promote(connection, 2, actor="a", reason="")
 
     store.write(train)
