@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Select, delete, exists, func, 
 
 from feedback_store import versions
 from feedback_store.audit import Act, record
+from feedback_store.erasures import note_erasure
 from feedback_store.inbox import lock_inbox, put
 from feedback_store.lineage import versions_of_feedback
 from feedback_store.rater_data import delete_if_empty, forget_what_staff_wrote
@@ -32,11 +33,14 @@ from feedback_store.schema import (
     sessions,
 )
 from feedback_store.settings import RetentionSettings
+from feedback_store.side_by_sides import forget_examples
 from feedback_store.store import Store
 
 ACTION = "retention.run"
 BATCH = 200
 """Replies that one transaction empties: a vote waits behind it."""
+ECHOES_AT_ONCE = 5_000
+"""Replies whose echoes in gates' reports are looked for in one pass over the reports."""
 
 
 @dataclass(slots=True)
@@ -77,7 +81,7 @@ def plan_retention(connection: Connection, settings: RetentionSettings, at: date
             report.kept_trained = _count(connection, trained)
             every = every.where(~_trained_in_service(connection))
         report.rated_texts = _count(connection, every)
-        report.trained_versions = tuple(_versions_taught(connection, connection.execute(every).scalars().all()))
+        report.trained_versions = tuple(_versions_taught(connection, _names(connection, every)))
     for name, doomed in _old_rows(settings, at).items():
         setattr(report, name, _count(connection, select(doomed.table.c[0]).where(doomed.which)))
     return report
@@ -90,14 +94,21 @@ def run_retention(store: Store, settings: RetentionSettings, at: datetime, actor
     """
     report = store.read(plan_retention, settings, at)
     report.unrated_texts = report.rated_texts = 0
+    emptied: list[str] = []
     if settings.unrated_text_days is not None:
         query = _unrated(at - timedelta(days=settings.unrated_text_days))
-        report.unrated_texts = _in_batches(store, _empty_unrated, query)
+        emptied = _in_batches(store, _empty_unrated, query)
+        report.unrated_texts = len(emptied)
     if settings.rated_text_days is not None:
         query = _rated(at - timedelta(days=settings.rated_text_days))
         if settings.keep_trained:
             query = query.where(~store.read(_trained_in_service))
-        report.rated_texts = _in_batches(store, _empty_rated, query)
+        rated = _in_batches(store, _empty_rated, query)
+        report.rated_texts = len(rated)
+        emptied += rated
+    for start in range(0, len(emptied), ECHOES_AT_ONCE):
+        gone = replies.c.reply_id.in_(emptied[start : start + ECHOES_AT_ONCE])
+        store.write(forget_examples, select(replies.c.reply_id).where(gone))
     store.write(_end, settings, at, report, actor)
     return report
 
@@ -191,19 +202,24 @@ def _rounds_in_service(connection: Connection) -> list[int]:
     return sorted(found)
 
 
-def _in_batches(store: Store, empty: Any, query: Select[str]) -> int:
-    names = store.read(lambda connection: connection.execute(query).scalars().all())
-    done = 0
+def _in_batches(store: Store, empty: Any, query: Select[str]) -> list[str]:
+    """Empty what the query finds; return which replies those were."""
+    names = store.read(_names, query)
+    done: list[str] = []
     for start in range(0, len(names), BATCH):
         done += store.write(empty, query, names[start : start + BATCH])
     return done
 
 
+def _names(connection: Connection, query: Select[str]) -> list[str]:
+    return [str(name) for name in connection.execute(query).scalars()]
+
+
 def _still(connection: Connection, query: Select[str], names: Sequence[str]) -> list[str]:
-    return list(connection.execute(query.where(replies.c.reply_id.in_(names))).scalars())
+    return _names(connection, query.where(replies.c.reply_id.in_(names)))
 
 
-def _empty_unrated(connection: Connection, query: Select[str], names: Sequence[str]) -> int:
+def _empty_unrated(connection: Connection, query: Select[str], names: Sequence[str]) -> list[str]:
     names = _still(connection, query, names)
     mine = replies.c.reply_id.in_(names)
     of = select(replies.c.conversation_id, replies.c.comparison_id).where(mine)
@@ -214,10 +230,10 @@ def _empty_unrated(connection: Connection, query: Select[str], names: Sequence[s
     connection.execute(update(comparisons).where(comparisons.c.comparison_id.in_(compared)).values(**nobodys))
     for conversation_id in sorted({row.conversation_id for row in found if row.conversation_id is not None}):
         delete_if_empty(connection, conversation_id)
-    return len(names)
+    return names
 
 
-def _empty_rated(connection: Connection, query: Select[str], names: Sequence[str]) -> int:
+def _empty_rated(connection: Connection, query: Select[str], names: Sequence[str]) -> list[str]:
     lock_inbox(connection)
     names = _still(connection, query, names)
     _empty(connection, names)
@@ -230,7 +246,7 @@ def _empty_rated(connection: Connection, query: Select[str], names: Sequence[str
     said = select(replies.c.reply_id).where(mine).union(compared).subquery()
     forget_what_staff_wrote(connection, select(said.c.reply_id))
     put(connection, names)
-    return len(names)
+    return names
 
 
 def _empty(connection: Connection, names: Sequence[str], **more: Any) -> None:
@@ -253,6 +269,9 @@ def _end(
 ) -> None:
     for name, doomed in _old_rows(settings, at).items():
         setattr(report, name, connection.execute(delete(doomed.table).where(doomed.which)).rowcount)
+    if report.unrated_texts or report.rated_texts:
+        # So that the database's files are overwritten, and whoever keeps copies of texts looks again.
+        note_erasure(connection, list(report.trained_versions))
     if not report.is_empty:
         details = report.as_dict() | {"settings": settings.model_dump()}
         record(connection, Act(actor, ACTION, "what is too old", details=details))

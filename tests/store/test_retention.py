@@ -10,6 +10,7 @@ from feedback_store import audit, inbox, replies, retention, versions
 from feedback_store.access.keys import add_key, list_keys, revoke_key
 from feedback_store.access.sessions import begin_session
 from feedback_store.access.users import add_user
+from feedback_store.erasures import not_overwritten
 from feedback_store.lineage import versions_of_feedback
 from feedback_store.retention import RetentionReport, plan_retention, run_retention
 from feedback_store.review_schema import reply_reviews
@@ -89,7 +90,7 @@ def test_a_vote_that_comes_while_old_texts_go_keeps_its_reply(
         if names == ["two"] or names == ("two",):
             row = {"kind": "thumb", "rater_id": "anna", "channel": "web", "reply_id": "two", "thumb": "up"}
             connection.execute(insert(feedback), {**row, "created_at": now()})
-        return empty(connection, query, list(names))
+        return empty(connection, query, names)
 
     monkeypatch.setattr(retention, "_empty_unrated", voted_on_meanwhile)
     assert run_retention(scene.store, UNRATED, now(), "test").unrated_texts == 1
@@ -113,6 +114,7 @@ def test_rated_texts_go_with_the_words_about_them_and_votes_stay(scene: Scene) -
     query = select(feedback.c.thumb, feedback.c.reason, feedback.c.correction).where(feedback.c.reply_id == "rated")
     said = store.read(lambda connection: connection.execute(query.order_by(feedback.c.feedback_id)).all())
     assert [tuple(row) for row in said] == [("down", None, None), (None, None, None)]
+    assert store.read(not_overwritten) == [1], "the database's files are to be overwritten, as after an erasure"
     line = store.read(audit.entries)[0]
     assert (line.actor, line.action, line.details["rated_texts"]) == ("test", "retention.run", 1)
 
