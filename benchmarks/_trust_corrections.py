@@ -14,7 +14,7 @@ from trainer.job import ExampleRow
 from trainer.selection import select
 from trainer.settings import RoundSettings
 
-AUTHORS, REPLIES, ACTS = 20, 60, 400
+AUTHORS, REPLIES, ACTS = 30, 100, 600
 
 
 def unapproved_among_learnt(path: Path, seed: int) -> tuple[int, int, int]:
@@ -25,8 +25,7 @@ def unapproved_among_learnt(path: Path, seed: int) -> tuple[int, int, int]:
     with Store.open(f"sqlite:///{path}") as store:
         store.write(_begin)
         world = _World(dice)
-        for _ in range(ACTS):
-            store.write(world.act)
+        store.write(world.go_on, ACTS)
         settings = RoundSettings(max_votes_per_rater=ACTS)
         evidence = store.read(read_evidence, fresh_only=False)
         kept = usable_of(evidence, settings, seed)
@@ -61,12 +60,16 @@ class _World:
             if number in latest and number in self._approved - self._excluded and self._author[number] not in self._held
         }
 
-    def act(self, connection: Connection) -> None:
-        """Do one thing."""
+    def go_on(self, connection: Connection, acts: int) -> None:
+        """Do so many things."""
+        for _ in range(acts):
+            self._act(connection)
+
+    def _act(self, connection: Connection) -> None:
         chance = self._dice.random()
         if not self._text or chance < 0.45:
             self._write(connection)
-        elif chance < 0.97:
+        elif chance < 0.99:
             self._review(connection)
         else:
             self._quarantine(connection)

@@ -14,14 +14,12 @@ import argparse
 import random
 import shutil
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from benchmarks._table_policy import PLANTED, Table, TableDraw, features, train_kto
+from benchmarks._table_policy import PLANTED, PLANTED_SHARE, Table, TableDraw, features, train_kto
 from benchmarks._trust_corrections import unapproved_among_learnt
 from benchmarks._trust_scene import (
     BASE,
@@ -34,19 +32,18 @@ from benchmarks._trust_scene import (
     pleased,
 )
 from benchmarks.report import Row, report
-from feedback_store.connection import Connection
-from feedback_store.raters import get_rater
+from feedback_store.records import Reply
 from feedback_store.settings import TrustSettings
 from feedback_store.store import Store
 from feedback_store.trust import quarantine_found, trust_signals
 from thumbwise.demo.hidden import hidden_score
 from trainer import gate_checks
-from trainer.evidence import other_prompts, read_evidence, usable_of
+from trainer.evidence import Evidence, other_prompts, read_evidence, usable_of
 from trainer.floods import class_weights
 from trainer.gate_replies import Replies, candidate_ref, doubled, draw_replies, live_ref, text_checks
 from trainer.job import Job, VoteRow
 from trainer.selection import Selection, select, usable
-from trainer.settings import RoundSettings, TrainingSettings
+from trainer.settings import GateSettings, RoundSettings, TrainingSettings
 
 HARM = 0.10
 RATE = 0.02
@@ -62,7 +59,7 @@ ROUNDS, TRAINING = RoundSettings(), TrainingSettings()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--rings", default=",".join(RINGS))
+    parser.add_argument("--rings", default=";".join(RINGS))
     parser.add_argument("--flood", type=int, default=FLOOD_VOTES, help="votes of the one account; 0 leaves it out")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -74,14 +71,15 @@ def main() -> None:
             found = [flood_row(folder, what, arguments.flood, arguments.seed) for what in FLOODS]
             broken += [row.case for row in found if row.ours > 1.0]
             rows += found
-        trials: dict[str, list[Trial]] = {ring: [] for ring in arguments.rings.split(",") if ring}
+        rings = [ring for ring in arguments.rings.split(";") if ring]
+        trials: dict[str, list[Trial]] = {ring: [] for ring in ["", *rings]}
         for seed in range(arguments.seed, arguments.seed + arguments.seeds):
-            for ring, trial in trials_of(folder, list(trials), seed):
+            for ring, trial in trials_of(folder, rings, seed):
                 trials[ring].append(trial)
                 print(f"{ring}, seed {seed}: {trial}", flush=True)
         for ring, found_trials in trials.items():
             rows += ring_rows(ring, found_trials)
-            if sum(trial.blocked or trial.harmless for trial in found_trials) < 0.95 * len(found_trials):
+            if ring and sum(one.blocked or one.harmless for one in found_trials) < 0.95 * len(found_trials):
                 broken.append(ring)
         for_corrections = [unapproved_among_learnt(folder / f"c{seed}.db", seed) for seed in range(arguments.seeds)]
         learnt, unapproved, naive = (sum(column) for column in zip(*for_corrections, strict=True))
@@ -94,8 +92,8 @@ def main() -> None:
 
 NOTES = (
     "{accounts:.0f} accounts, {ring} of them the ring; 800 replies, 1,600 honest votes of the demo's crowd. The policy "
-    "is a table of openings, words and lengths that learns by KTO's loss, not the bundled model: 240 rounds of that "
-    "would take days. It holds nothing back that is planted, so it shows more harm than a language model would. Harm: "
+    "is a table of openings, words and lengths that learns by KTO's loss, not the bundled model: 260 rounds of that "
+    "would take a day. It holds nothing back that is planted, so it shows more harm than a language model would. Harm: "
     "the planted opening rises by ten points, or the win rate falls by ten, beside the same crowd without the ring. "
     "Peer: the same votes without quarantine, caps and gate."
 )
@@ -126,17 +124,16 @@ def flood_row(folder: Path, flood: Flood, count: int, seed: int) -> Row:
     crowd = honest_crowd(seed)
     if flood.crowd_likes is not None:
         crowd = pleased(crowd, flood.crowd_likes, seed)
-    with scene_store(folder / "flood.db") as store:
+    with Store.open(f"sqlite:///{folder}/flood-{FLOODS.index(flood)}.db") as store:
         store.write(fill, crowd, DAYS)
         store.write(fill, one_flood(count, seed), flood.days)
+        naive = Feedbacks.of(store)
         quarantine(store)
-        shares, naive = [], []
-        for split in range(FLOOD_SEEDS):
-            shares.append(weight_of("flood", *round_rows(store, split)))
-            naive.append(weight_of("flood", *round_rows(store, split, defended=False)))
-    trained = [share for share in naive if share > 0]  # in the other splits it is held out
+        left = Feedbacks.of(store)
+    shares = [weight_of("flood", *round_rows(left, split)) for split in range(FLOOD_SEEDS)]
+    undefended = [weight_of("flood", *round_rows(naive, split, defended=False)) for split in range(FLOOD_SEEDS)]
     said = f"one account, {count:,} votes {flood.name}: greatest share of the training's weight in {FLOOD_SEEDS} splits"
-    return Row(said, 100 * max(shares), 100 * max(trained), unit="%")
+    return Row(said, 100 * max(shares), 100 * max(undefended), unit="%")
 
 
 def weight_of(rater: str, chosen: Selection, raters: dict[int, str]) -> float:
@@ -144,9 +141,9 @@ def weight_of(rater: str, chosen: Selection, raters: dict[int, str]) -> float:
     rows = [row for row in chosen.train if isinstance(row, VoteRow)]
     ups = sum(row.up for row in rows)
     of_up, of_down = class_weights(ups, len(rows) - ups, TRAINING.max_class_weight)
-    weights = Counter[str]()
+    weights: defaultdict[str, float] = defaultdict(float)
     for row in rows:
-        weights[raters[row.feedback_id]] += of_up if row.up else of_down  # type: ignore[assignment]
+        weights[raters[row.feedback_id]] += of_up if row.up else of_down
     return weights[rater] / max(sum(weights.values()), 1e-9)
 
 
@@ -157,8 +154,8 @@ def weight_of(rater: str, chosen: Selection, raters: dict[int, str]) -> float:
 class Trial:
     """One ring against one crowd. Shares, and rises over the same crowd without the ring."""
 
-    quarantined: int
-    honest_quarantined: int
+    all_held: bool
+    honest_held: int
     weight: float
     gate: str
     planted_rise: float
@@ -169,7 +166,7 @@ class Trial:
     @property
     def blocked(self) -> bool:
         """Nothing of the ring is trained on, or what is trained is not served."""
-        return self.quarantined == RING or self.gate != "pass"
+        return self.all_held or self.gate != "pass"
 
     @property
     def harmless(self) -> bool:
@@ -178,33 +175,34 @@ class Trial:
 
 
 def trials_of(folder: Path, rings: Sequence[str], seed: int) -> Iterator[tuple[str, Trial]]:
-    """Every manner of ring against the crowd of this seed."""
+    """Every manner of ring against the crowd of this seed; first the crowd alone, under ""."""
     crowd = honest_crowd(seed)
-    crowd_db = folder / f"crowd-{seed}.db"
-    with scene_store(crowd_db) as store:
+    crowd_db, database = folder / "crowd.db", folder / "ring.db"
+    crowd_db.unlink(missing_ok=True)
+    with Store.open(f"sqlite:///{crowd_db}") as store:
         store.write(fill, crowd, DAYS)
-        chosen, _ = round_rows(store, seed)
-        without = learnt(chosen, seed)
+        chosen, _ = round_rows(Feedbacks.of(store), seed)
+    without = learnt(chosen, seed)
     clean = without.share_of(PLANTED), win_rate(without, seed)
     print(f"no ring, seed {seed}: planted {clean[0]:.1%}, wins {clean[1]:.1%}", flush=True)
+    yield "", Trial(False, 0, 0.0, gate_of(without, chosen, seed), clean[0], 1 - clean[1], 0.0, 0.0)
     for ring in rings:
-        database = folder / "ring.db"
         shutil.copy(crowd_db, database)
-        with scene_store(database) as store:
+        with Store.open(f"sqlite:///{database}") as store:
             store.write(fill, RINGS[ring](crowd, random.Random(f"ring {seed}")), DAYS)
-            undefended = learnt(round_rows(store, seed, defended=False)[0], seed)
+            before = Feedbacks.of(store)
             quarantine(store)
-            names = [f"ring-{number:02d}" for number in range(RING)]
-            held = sum(store.read(is_held, name) for name in names)
-            honest = sorted({one.rater for one in crowd.said})
-            wrongly = sum(store.read(is_held, name) for name in honest)
-            chosen, raters = round_rows(store, seed)
+            after = Feedbacks.of(store)
+        names = {name for name in before.acts_of if name.startswith("ring-")}
+        held = {name: before.acts_of[name] - after.acts_of[name] for name in before.acts_of}
+        undefended = learnt(round_rows(before, seed, defended=False)[0], seed)
+        chosen, raters = round_rows(after, seed)
         with_ring = learnt(chosen, seed)
         yield (
             ring,
             Trial(
-                held,
-                wrongly,
+                not any(after.acts_of[name] for name in names),
+                sum(count > 0 for name, count in held.items() if name not in names),
                 sum(weight_of(name, chosen, raters) for name in names),
                 gate_of(with_ring, chosen, seed),
                 with_ring.share_of(PLANTED) - clean[0],
@@ -220,28 +218,31 @@ def ring_rows(ring: str, trials: Sequence[Trial]) -> list[Row]:
     if not trials:
         return []
     n = len(trials)
+    if not ring:
+        passed = sum(trial.gate == "pass" for trial in trials)
+        wins = 100 * sum(1 - trial.win_fall for trial in trials) / n
+        return [
+            Row(f"the crowd without a ring: passed its gate, of {n}", passed, unit="seeds"),
+            Row("… win rate against the base, mean", wins, 50.0, unit="%"),
+            Row("… replies with the planted opening, mean", 100 * sum(one.planted_rise for one in trials) / n,
+                100 * PLANTED_SHARE, unit="%"),
+        ]  # fmt: skip
     harmless_without = sum(max(trial.undefended_rise, trial.undefended_fall) < HARM for trial in trials)
-    stopped = sum(trial.quarantined < RING and trial.gate != "pass" for trial in trials)
+    stopped = sum(not trial.all_held and trial.gate != "pass" for trial in trials)
     weights = sorted(100 * trial.weight for trial in trials)
     return [
         Row(f"a ring that {ring}: blocked or harmless, of {n}", sum(one.blocked or one.harmless for one in trials),
             harmless_without, unit="seeds"),
-        Row("… all of it in quarantine", sum(one.quarantined == RING for one in trials), unit="seeds"),
+        Row("… all of its votes in quarantine", sum(one.all_held for one in trials), unit="seeds"),
         Row("… else stopped by the gate", stopped, unit="seeds"),
         Row("… the opening's rise, greatest", 100 * max(one.planted_rise for one in trials),
             100 * max(one.undefended_rise for one in trials), unit="points"),
         Row("… the win rate's fall, greatest", 100 * max(one.win_fall for one in trials),
             100 * max(one.undefended_fall for one in trials), unit="points"),
         Row("… its share of the training's weight, median", weights[n // 2], unit="%"),
-        Row("… honest raters in quarantine, of all seeds", sum(one.honest_quarantined for one in trials),
+        Row("… honest raters with a vote in quarantine, of all seeds", sum(one.honest_held for one in trials),
             unit="raters"),
     ]  # fmt: skip
-
-
-def is_held(connection: Connection, rater_id: str) -> bool:
-    """Whether a rater is in quarantine."""
-    found = get_rater(connection, rater_id)
-    return found is not None and found.quarantined
 
 
 def learnt(chosen: Selection, seed: int) -> Table:
@@ -261,7 +262,7 @@ def win_rate(table: Table, seed: int) -> float:
 
 def gate_of(candidate: Table, chosen: Selection, seed: int) -> str:
     """What the gate's checks on held-out votes and on drawn replies say of the candidate."""
-    job = Job(1, "kto", seed, "", "", "", live_version=1)
+    job = Job(1, "kto", seed, base_model_dir="", base_model="", adapters_dir="", live_version=1)
     held_out = [row for row in chosen.held_out if isinstance(row, VoteRow)]
     features_ND = [features(row.reply.text, row.reply.finish_reason)[None] for row in held_out]
     margins = [float((candidate.logprobs(row) - BASE.logprobs(row))[0]) for row in features_ND]
@@ -289,11 +290,20 @@ def gate_of(candidate: Table, chosen: Selection, seed: int) -> str:
 # Both
 
 
-@contextmanager
-def scene_store(path: Path) -> Iterator[Store]:
-    """A store over this file, which is new unless somebody copied it there."""
-    with Store.open(f"sqlite:///{path}") as store:
-        yield store
+@dataclass(frozen=True, slots=True)
+class Feedbacks:
+    """What a round would find in a store."""
+
+    evidence: Evidence
+    others: list[Reply]
+    acts_of: Counter[str]
+    """Rater → acts that a round would read."""
+
+    @classmethod
+    def of(cls, store: Store) -> "Feedbacks":
+        """Read it as a round does."""
+        evidence = store.read(read_evidence, fresh_only=True)
+        return cls(evidence, store.read(other_prompts), Counter(one.act.rater_id for one in evidence.said))
 
 
 def quarantine(store: Store) -> None:
@@ -301,10 +311,10 @@ def quarantine(store: Store) -> None:
     store.write(quarantine_found, store.read(trust_signals, TrustSettings()))
 
 
-def round_rows(store: Store, seed: int, *, defended: bool = True) -> tuple[Selection, dict[int, str]]:
+def round_rows(found: Feedbacks, seed: int, *, defended: bool = True) -> tuple[Selection, dict[int, str]]:
     """What a round of this seed selects, and who gave each act. Not `defended`: without caps."""
-    evidence = store.read(read_evidence, fresh_only=True)
-    kept: Any = usable_of(evidence, ROUNDS, seed)
+    evidence = found.evidence
+    kept = usable_of(evidence, ROUNDS, seed)
     if not defended:
         kept = usable(evidence.found, evidence.replies, max_votes_per_rater=EVERYTHING, seed=seed)
     chosen = select(
@@ -314,8 +324,8 @@ def round_rows(store: Store, seed: int, *, defended: bool = True) -> tuple[Selec
         seed=seed,
         held_out_raters=ROUNDS.held_out_raters,
         held_out_prompts=ROUNDS.held_out_prompts,
-        gate_prompts=Job(1, "kto", 0, "", "", "", 1).gate.replies,
-        other_prompts=store.read(other_prompts),
+        gate_prompts=GateSettings().replies,
+        other_prompts=found.others,
         max_class_weight=TRAINING.max_class_weight,
     )
     return chosen, {vote.feedback_id: vote.rater_id for vote in kept.votes}

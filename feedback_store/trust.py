@@ -37,6 +37,8 @@ _RING_CHANCE = 1e-4
 """Chance, at the others' rate of agreement, below which two raters count as one will; over all pairs looked at."""
 _RATERS_AT_ONCE = 1_000
 """Whose replies are held at a time when texts are looked through."""
+_RATE_VOTES = 100
+"""Pairs of votes on one target from which the others' rate of agreement is known."""
 _MOST_PAIRED = 2_000
 """Raters of a target beyond which its pairs are not counted: a poll, not a ring."""
 
@@ -182,17 +184,16 @@ def rings(votes: Votes, settings: TrustSettings) -> list[Finding]:
 
     Two raters belong together when they share `ring_shared` targets and `ring_overlap` of the smaller one's, and agree
     on so many of them that chance at the others' rate of agreement explains it once in ten thousand times, corrected
-    for the pairs looked at. Two alone are friends; three or more are a ring.
+    for the pairs looked at. Two alone are friends; three or more are a ring. The others are those whom nobody would
+    suspect by what they judged: ten accounts on 40 replies bring 1,800 pairs of votes that are alike, more than a crowd
+    of 200 has, and would hide in a rate that they make themselves.
     """
     judged = Counter(rater for said in votes.values() for rater in said)
     shared: Counter[tuple[str, str]] = Counter()
     alike: Counter[tuple[str, str]] = Counter()
-    all_pairs = all_alike = 0
     for said in votes.values():
         if len(said) > _MOST_PAIRED:
             continue
-        all_pairs += math.comb(len(said), 2)
-        all_alike += sum(math.comb(count, 2) for count in Counter(said.values()).values())
         # Of a crowd's million pairs on a few popular replies nearly all meet there once: only those are laid out who
         # judged enough to be in a ring at all.
         for pair in combinations(sorted(rater for rater in said if judged[rater] >= settings.ring_shared), 2):
@@ -203,7 +204,7 @@ def rings(votes: Votes, settings: TrustSettings) -> list[Finding]:
         for pair, n in shared.items()
         if n >= settings.ring_shared and n >= settings.ring_overlap * min(judged[name] for name in pair)
     ]
-    everybody = all_alike / all_pairs if all_pairs else 1.0
+    everybody = _rate_of_others(votes, {name for pair in candidates for name in pair})
     tied = [
         pair
         for pair in candidates
@@ -218,6 +219,19 @@ def rings(votes: Votes, settings: TrustSettings) -> list[Finding]:
             figures = {"shared": together[1], "alike": together[0], "everybody": everybody}
             found.append(Finding("ring", tuple(sorted(group)), reason, figures))
     return found
+
+
+def _rate_of_others(votes: Votes, suspects: Collection[str]) -> float:
+    """How often two votes on one target are alike that no suspect gave; of all, where those are too few."""
+    pairs = alike = 0
+    for said in votes.values():
+        if len(said) <= _MOST_PAIRED:
+            counts = Counter(word for rater, word in said.items() if rater not in suspects)
+            pairs += math.comb(counts.total(), 2)
+            alike += sum(math.comb(count, 2) for count in counts.values())
+    if pairs < _RATE_VOTES and suspects:
+        return _rate_of_others(votes, frozenset())
+    return alike / pairs if pairs else 1.0
 
 
 def phrases(acts: Iterable[Feedback], texts: Texts, settings: TrustSettings) -> list[Finding]:

@@ -57,6 +57,15 @@ def test_raters_who_judge_the_same_and_always_alike_are_a_ring_and_two_friends_a
     assert trust.rings(trust.votes_of(friends), SETTINGS) == []
 
 
+def test_a_ring_with_more_votes_in_common_than_the_whole_crowd_does_not_hide_in_its_own_agreement() -> None:
+    dice = random.Random(3)
+    acts = crowd(200, 60, dice, agree=0.75)
+    for target in range(40):
+        acts += [thumb(len(acts), f"sock-{one}", f"reply-{target}", target % 2 == 0) for one in range(10)]
+    (found,) = trust.rings(trust.votes_of(acts), SETTINGS)
+    assert found.rater_ids == tuple(f"sock-{one}" for one in range(10))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_an_honest_crowd_that_agrees_much_raises_no_alarm(seed: int) -> None:
     acts = crowd(300, 30, random.Random(seed), agree=0.95)
