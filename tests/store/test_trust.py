@@ -25,12 +25,12 @@ def thumb(number: int, rater: str, reply: str, up: bool = True, at: datetime = N
     return Feedback(number, act)
 
 
-def crowd(targets: int, people: int, dice: random.Random, agree: float = 0.8) -> list[Feedback]:
+def crowd(targets: int, people: int, dice: random.Random, agree: float = 0.8, each: int = 6) -> list[Feedback]:
     """Everybody judges some targets, and says what is true of them with a chance of `agree`."""
     acts = []
     for target in range(targets):
         truth = dice.random() < 0.5
-        for person in dice.sample(range(people), 6):
+        for person in dice.sample(range(people), each):
             up = truth if dice.random() < agree else not truth
             acts.append(thumb(len(acts), f"rater-{person}", f"reply-{target}", up))
     return acts
@@ -59,7 +59,7 @@ def test_raters_who_judge_the_same_and_always_alike_are_a_ring_and_two_friends_a
 
 def test_a_ring_with_more_votes_in_common_than_the_whole_crowd_does_not_hide_in_its_own_agreement() -> None:
     dice = random.Random(3)
-    acts = crowd(200, 60, dice, agree=0.75)
+    acts = crowd(200, 60, dice, agree=0.75, each=2)
     for target in range(40):
         acts += [thumb(len(acts), f"sock-{one}", f"reply-{target}", target % 2 == 0) for one in range(10)]
     (found,) = trust.rings(trust.votes_of(acts), SETTINGS)
