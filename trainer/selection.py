@@ -29,7 +29,9 @@ from trainer.floods import FLOOD_SHARE, floods_of, within_share
 from trainer.job import ExampleRow, PairRow, PromptRow, Row, VoteRow
 
 _CAP_SHARE = 0.05
-"""A rater may hold this share of a large selection, beyond the fixed number of votes."""
+_CAP_TIMES_MEAN = 2
+"""A rater may hold this share of a large selection, beyond the fixed number of votes, and bring this many times the
+mean."""
 
 MOST_ROLLOUT_PROMPTS = 2000
 
@@ -145,18 +147,21 @@ def _implied_thumbs(verdict: str | None, order: tuple[tuple[str, ...], ...]) -> 
 
 
 def cap_per_rater(rows_by_rater: Mapping[str, int], at_least: int) -> int:
-    """Return how many rows a rater may bring: `at_least`, or 5 % of what is then selected, whichever is more.
+    """Return how many rows a rater may bring: `at_least`, or if that is more, 5 % of what is then selected, but not
+    over twice what raters then bring on average.
 
-    The share is of the selection *after* the cap (the least fixed point of cap = max(at_least, 5 % × Σ min(n, cap))):
-    measured before it, a flood of 10,000 votes would raise its own limit to 500.
+    Both are of the selection *after* the cap (the least fixed point, c = max(at_least, min(5 % · Σ min(n, c), 2 · mean
+    of min(n, c)))): measured before it, a flood of 10,000 votes would raise its own limit to 500. The mean is there for
+    rings: ten accounts that each hold 5 % hold half, and with twice the mean a twentieth of the accounts holds a tenth.
     """
     cap = at_least
-    while True:
+    while rows_by_rater:
         total = sum(min(rows, cap) for rows in rows_by_rater.values())
-        wider = max(at_least, int(total * _CAP_SHARE))
+        wider = max(at_least, int(min(total * _CAP_SHARE, _CAP_TIMES_MEAN * total / len(rows_by_rater))))
         if wider <= cap:
-            return cap
+            break
         cap = wider
+    return cap
 
 
 def allowed_rows(rows_by_rater: Mapping[str, int], at_least: int) -> dict[str, int]:

@@ -42,8 +42,9 @@ class RoundSettings(BaseModel):
     min_prompts: int = Field(default=50, ge=1)
     """Different prompts a round needs."""
     max_votes_per_rater: int = Field(default=10, ge=1)
-    """A rater's votes beyond this many, or beyond 5 % of the selection, whichever is more, are left out. One who gives
-    over ten times the median and ten times this many brings at most 1 % of what the others bring."""
+    """A rater's votes beyond this many are left out; in a large selection those beyond 5 % of it, or beyond twice what
+    raters bring on average, whichever of the two is less. One who gives over ten times the median and ten times this
+    many holds at most 1 % of the weight."""
     max_labels_per_annotator: int = Field(default=200, ge=1)
     """The same for people who annotate or review on the dashboard, whose work is to judge much; what they do counts as
     theirs by their account, so no other rater can claim it. Beyond it their acts are left out, in a small selection and

@@ -99,7 +99,8 @@ def test_a_later_ranking_replaces_the_pairs_of_an_earlier_verdict() -> None:
     [
         ({"r": 3}, 10, 10),
         ({f"r{n}": 10 for n in range(20)} | {"flood": 10_000}, 10, 10),  # 5 % of 210 is 10
-        ({f"r{n}": 10 for n in range(100)} | {"keen": 10_000}, 10, 52),  # 5 % of 1,052
+        ({f"r{n}": 10 for n in range(100)} | {"keen": 10_000}, 10, 20),  # twice the mean of 10.1
+        ({f"r{n}": 90 for n in range(100)}, 10, 180),  # nobody is left out where all give much
         ({}, 10, 10),
     ],
 )
@@ -113,7 +114,7 @@ def test_a_flood_does_not_raise_its_own_cap(rows: dict[str, int], at_least: int,
         ({}, {}),
         ({"me": 500}, {"me": 10}),
         ({"me": 99, "a": 10, "b": 10}, {"me": 10, "a": 10, "b": 10}),
-        ({f"r{n}": 10 for n in range(100)} | {"flood": 10_000}, {f"r{n}": 52 for n in range(100)} | {"flood": 10}),
+        ({f"r{n}": 10 for n in range(100)} | {"flood": 10_000}, {f"r{n}": 20 for n in range(100)} | {"flood": 10}),
         ({"a": 10, "b": 10, "flood": 10_000}, {"a": 10, "b": 10, "flood": 0}),
     ],
 )
