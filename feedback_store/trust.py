@@ -13,7 +13,7 @@ Each takes feedback into quarantine until an operator has looked (quarantines.py
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -204,7 +204,7 @@ def rings(votes: Votes, settings: TrustSettings) -> list[Finding]:
         for pair, n in shared.items()
         if n >= settings.ring_shared and n >= settings.ring_overlap * min(judged[name] for name in pair)
     ]
-    everybody = _rate_of_others(votes, candidates)
+    everybody = _rate_of_others(votes, {name for pair in candidates for name in pair})
     tied = [
         pair
         for pair in candidates
@@ -221,24 +221,17 @@ def rings(votes: Votes, settings: TrustSettings) -> list[Finding]:
     return found
 
 
-def _rate_of_others(votes: Votes, candidates: Iterable[tuple[str, str]]) -> float:
-    """How often raters agree who stand in no candidate pair; of all, where these share too little to say."""
-    suspects = {name for pair in candidates for name in pair}
-    pairs, alike = _agreement(votes, suspects)
-    if pairs < _RATE_VOTES:
-        pairs, alike = _agreement(votes, frozenset())
-    return alike / pairs if pairs else 1.0
-
-
-def _agreement(votes: Votes, without: Container[str]) -> tuple[int, int]:
-    """Pairs of votes on one target, and how many of them are alike; counted, not laid out."""
+def _rate_of_others(votes: Votes, suspects: Collection[str]) -> float:
+    """How often two votes on one target are alike that no suspect gave; of all, where those are too few."""
     pairs = alike = 0
     for said in votes.values():
-        counts = Counter(vote for rater, vote in said.items() if rater not in without).values()
         if len(said) <= _MOST_PAIRED:
-            pairs += math.comb(sum(counts), 2)
-            alike += sum(math.comb(count, 2) for count in counts)
-    return pairs, alike
+            counts = Counter(word for rater, word in said.items() if rater not in suspects)
+            pairs += math.comb(counts.total(), 2)
+            alike += sum(math.comb(count, 2) for count in counts.values())
+    if pairs < _RATE_VOTES and suspects:
+        return _rate_of_others(votes, frozenset())
+    return alike / pairs if pairs else 1.0
 
 
 def phrases(acts: Iterable[Feedback], texts: Texts, settings: TrustSettings) -> list[Finding]:
