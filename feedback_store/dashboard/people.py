@@ -1,5 +1,6 @@
 """People: raters by hashed id, what they do, signals of abuse, and leaving somebody's votes out of rounds."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,7 +73,9 @@ class Caps:
 async def list_people(visit: Visit) -> Response:
     """List raters, the busiest first."""
     wanted = visit.query(Filter)
-    everybody = await visit.soon("people", lambda: visit.read(rater_activity.activities))
+    everybody, counts = await asyncio.gather(
+        visit.soon("people", lambda: visit.read(rater_activity.activities)), visit.read(rater_activity.counts)
+    )
     caps = Caps.of(visit)
     found = [one for one in everybody or () if _is_wanted(one, wanted.show, caps)]
     start = (wanted.page - 1) * PAGE
@@ -82,7 +85,7 @@ async def list_people(visit: Visit) -> Response:
         counting=everybody is None,
         wanted=wanted,
         pages=max(1, -(-len(found) // PAGE)),
-        counts=await visit.read(rater_activity.counts),
+        counts=counts,
         caps=caps,
         signals=SIGNALS,
     )

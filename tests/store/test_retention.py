@@ -86,11 +86,11 @@ def test_a_vote_that_comes_while_old_texts_go_keeps_its_reply(
     monkeypatch.setattr(retention, "BATCH", 1)
     empty = retention._empty_unrated
 
-    def voted_on_meanwhile(connection: Any, query: Any, names: Any) -> int:
+    def voted_on_meanwhile(connection: Any, query: Any, names: Any) -> list[str]:
         if names == ["two"] or names == ("two",):
             row = {"kind": "thumb", "rater_id": "anna", "channel": "web", "reply_id": "two", "thumb": "up"}
             connection.execute(insert(feedback), {**row, "created_at": now()})
-        return int(empty(connection, query, names))
+        return empty(connection, query, names)
 
     monkeypatch.setattr(retention, "_empty_unrated", voted_on_meanwhile)
     assert run_retention(scene.store, UNRATED, now(), "test").unrated_texts == 1
