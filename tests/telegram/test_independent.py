@@ -31,7 +31,7 @@ from tests.telegram.wire import Json
 from tests.web.parts import Site
 
 HOME = Path(__file__).parents[2] / ".telegram-test-api"
-TOKEN = "666:AAtoken-of-the-independent-test-canary-67890"
+TOKEN = "666666:AAtoken-of-the-independent-test-canary-67890"
 """The number is the one that its getMe always answers."""
 ANNA = 7_123
 PATIENCE_S = 30.0
