@@ -5,6 +5,7 @@
 import { charts } from "./charts.js";
 
 const CALM_MS = 250; // events closer than this are one look; a busy page says data-calm="3000"
+let taken = 0; // how often parts of the page were taken over
 
 export function live() {
   const main = document.getElementById("main");
@@ -27,9 +28,12 @@ export function live() {
       return;
     }
     asking = true;
+    const before = taken;
     fetchPage().then((page) => {
       offline(false);
-      takeOver(page);
+      // Somebody searched or acted meanwhile: what was asked for before that must not cover what they see now.
+      if (taken === before) takeOver(page);
+      else again = true;
       lookAgain();
     }).catch((problem) => {
       if (problem === "elsewhere") location.reload(); // signed out, or moved
@@ -98,6 +102,7 @@ function fetchPage() {
 
 /** Replace every region that is not as it was. */
 export function takeOver(page) {
+  taken += 1;
   for (const present of document.querySelectorAll("[data-region]")) {
     const fresh = page.querySelector(`[data-region="${CSS.escape(present.dataset.region)}"]`);
     if (!fresh || sameBut(present, fresh) || isTyping(present)) continue;
