@@ -2,8 +2,8 @@
 
 The cap per rater comes first (selection.py) and counts rows before anybody is held out. What a flood then weighs in the
 training depends on more: the others lose the rows of their held-out raters and prompts, and KTO weighs the rarer kind
-of thumb up to five times, so that a flood of nothing but down-votes in a crowd of up-votes could hold 5 / (5 + 99), near
-5 % of the loss, with 1 % of the rows. So the rows of each split are weighed once more as the method will weigh them.
+of thumb up to five times, so that a flood of nothing but down-votes in a crowd of up-votes could hold 5 / (5 + 99) of
+the loss, near 5 %, with 1 % of the rows. So the rows of each split are weighed once more as the method will weigh them.
 """
 
 import math
