@@ -14,7 +14,6 @@ votes are not independent of one another.
 
 import logging
 import math
-import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,11 +22,12 @@ from typing import Any, Literal
 from feedback_store import versions
 from feedback_store.canary_evidence import CanaryEvidence, Look, PairVote, canary_evidence
 from feedback_store.connection import Connection
-from feedback_store.errors import Conflict, StoreError
+from feedback_store.errors import Conflict
 from serving.engine import AdapterRefused
 from trainer.context import TrainerContext
 from trainer.evidence_values import confidence_sequence, log_e, mean_log_e
 from trainer.failpoints import reach
+from trainer.looking import Looking
 from trainer.settings import CanarySettings
 
 logger = logging.getLogger(__name__)
@@ -172,29 +172,16 @@ class CanaryJudge:
 
     def __init__(self, context: TrainerContext) -> None:
         self._context = context
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._looking = Looking("canary-judge", self.look, context.canary.look_every_s)
 
     def start(self) -> None:
         """Begin to look, unless an admin decides."""
         if self._context.canary.decide:
-            self._thread = threading.Thread(target=self._run, name="canary-judge", daemon=True)
-            self._thread.start()
+            self._looking.start()
 
     def close(self) -> None:
         """Stop."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._context.canary.look_every_s):
-            try:
-                self.look()
-            except StoreError as error:
-                logger.warning("canary not looked at reason=%s", error)
-            except Exception:
-                logger.exception("canary could not be looked at; trying again")
+        self._looking.close()
 
     def look(self) -> Decision | None:
         """Weigh the evidence and act on it; None without a canary, or when somebody else moved it meanwhile."""

@@ -6,15 +6,14 @@ day finds nothing to do, so that no row needs to say which ones there were.
 
 import logging
 import re
-import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from feedback_store.errors import StoreError
 from feedback_store.retention import RetentionReport, run_retention
 from trainer.context import TrainerContext
+from trainer.looking import Looking
 from trainer.schedule import zone_of
 
 logger = logging.getLogger(__name__)
@@ -30,30 +29,17 @@ class RetentionClock:
 
     def __init__(self, context: TrainerContext, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._context, self._clock = context, clock
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._looking = Looking("retention", self.look, _LOOK_EVERY_S)
         self._done = ""
 
     def start(self) -> None:
         """Begin. The first look is a minute later: a start has other things to do."""
         if self._context.retention.at:
-            self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
-            self._thread.start()
+            self._looking.start()
 
     def close(self) -> None:
         """Stop; a batch under way ends first."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(_LOOK_EVERY_S):
-            try:
-                self.look()
-            except StoreError as error:
-                logger.warning("nothing old deleted reason=%s; trying again", error)
-            except Exception:
-                logger.exception("what is too old could not be deleted; trying again")
+        self._looking.close()
 
     def look(self) -> RetentionReport | None:
         """Run what is due; None when nothing is."""
