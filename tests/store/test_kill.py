@@ -1,13 +1,11 @@
 """kill -9 in the middle of a click storm: what was acknowledged is there, once."""
 
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 from feedback_store import feedback
 from feedback_store.store import Store
 from tests.store.conftest import Scene
+from tests.store.killed import said_until_killed
 
 KILLS = 5
 """The short form; the long one (100, against the whole server) is a benchmark's."""
@@ -37,14 +35,5 @@ def test_no_acknowledged_vote_is_lost_or_doubled_by_kill_9(one_url: str) -> None
 
 def clicked_until_killed(url: str, first: int, lines: int) -> list[tuple[str, int]]:
     """Let a process vote, kill it after that many acknowledged votes, and return all that it acknowledged."""
-    program = [sys.executable, str(Path(__file__).with_name("click_storm.py")), url, str(first)]
-    root = Path(__file__).parents[2]
-    with subprocess.Popen(
-        program, stdout=subprocess.PIPE, text=True, cwd=root, env={"PYTHONPATH": str(root)}
-    ) as process:
-        assert process.stdout is not None
-        read = [process.stdout.readline() for _ in range(lines)]
-        process.kill()
-        read.extend(process.stdout)
-    whole = [line.split() for line in read if line.endswith("\n")]
-    return [(key, int(feedback_id)) for key, feedback_id in whole]
+    said = said_until_killed("click_storm.py", url, str(first), lines=lines)
+    return [(key, int(feedback_id)) for key, feedback_id in said]

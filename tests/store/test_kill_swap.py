@@ -1,11 +1,8 @@
 """kill -9 while the live pointer moves: afterwards it names the old version or the new one, and the log agrees."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 from feedback_store import versions
 from feedback_store.store import Store
+from tests.store.killed import said_until_killed
 
 KILLS = 3
 
@@ -42,14 +39,5 @@ def test_after_a_kill_in_a_swap_pointer_states_and_log_tell_of_one_version(one_u
 
 def swapped_until_killed(url: str, lines: int) -> dict[int, int]:
     """Let a process move the pointer, kill it after that many moves, and return all that it acknowledged."""
-    program = [sys.executable, str(Path(__file__).with_name("swap_storm.py")), url]
-    root = Path(__file__).parents[2]
-    with subprocess.Popen(
-        program, stdout=subprocess.PIPE, text=True, cwd=root, env={"PYTHONPATH": str(root)}
-    ) as process:
-        assert process.stdout is not None
-        read = [process.stdout.readline() for _ in range(lines)]
-        process.kill()
-        read.extend(process.stdout)
-    whole = [line.split() for line in read if line.endswith("\n")]
-    return {int(number): int(version) for number, version in whole}
+    said = said_until_killed("swap_storm.py", url, lines=lines)
+    return {int(number): int(version) for number, version in said}
