@@ -14,11 +14,9 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Playwright, expect, sync_playwright
 
 from feedback_store.access.roles import Role
-from tests.web.parts import Site, Watch, sign_in_as
+from tests.web.parts import PATIENCE_MS, Site, Watch, sign_in_as
 from tests.web.running import running
 
-PATIENCE_MS = 20_000
-"""How long a condition is waited for: far more than it takes, because the machine may be busy with other things."""
 expect.set_options(timeout=PATIENCE_MS)
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

@@ -34,6 +34,7 @@ def birds(site: Site) -> Iterator[Rated]:
         ("f", "Does a wren fly?", "down"),
     ):
         rated.thumb(rated.reply(name, question, f"About {name}: nobody knows."), thumb)  # type: ignore[arg-type]
+    rated.taken_up()
     yield rated
     # What a test leaves must not stand in the way of the next one's words.
     for name in "abcdef":

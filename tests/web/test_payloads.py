@@ -71,6 +71,7 @@ def written(site: Site) -> Rated:
         some = "\n".join(PAYLOADS[20 * number : 20 * number + 20])
         rated.thumb(rated.reply(f"some-{number}", some, some), "down", reason=some)
     site.store.write(write)
+    rated.taken_up()
     return rated
 
 
