@@ -33,11 +33,7 @@ def choose(store: Store) -> int:
     """What a round of KTO freezes."""
     evidence = store.read(read_evidence, fresh_only=True)
     kept = usable_of(evidence, ROUNDS, TRAINING.seed)
-    chosen = select(
-        kept, evidence.replies, method="kto", seed=TRAINING.seed, held_out_raters=ROUNDS.held_out_raters,
-        held_out_prompts=ROUNDS.held_out_prompts,
-    )  # fmt: skip
-    return len(chosen.train)
+    return len(select(kept, evidence.replies, method="kto", rounds=ROUNDS, training=TRAINING).train)
 
 
 def look_for_signals(store: Store) -> int:

@@ -12,7 +12,7 @@ from feedback_store.store import Store
 from trainer.evidence import read_evidence, usable_of
 from trainer.job import ExampleRow
 from trainer.selection import select
-from trainer.settings import RoundSettings
+from trainer.settings import RoundSettings, TrainingSettings
 
 AUTHORS, REPLIES, ACTS = 30, 100, 600
 
@@ -29,7 +29,7 @@ def unapproved_among_learnt(path: Path, seed: int) -> tuple[int, int, int]:
         settings = RoundSettings(max_votes_per_rater=ACTS)
         evidence = store.read(read_evidence, fresh_only=False)
         kept = usable_of(evidence, settings, seed)
-        chosen = select(kept, evidence.replies, method="sft", seed=seed, held_out_raters=0.15, held_out_prompts=0.15)
+        chosen = select(kept, evidence.replies, method="sft", rounds=settings, training=TrainingSettings(seed=seed))
         learnt = [row for row in chosen.train if isinstance(row, ExampleRow) and row.source == "correction"]
         naive = store.read(feedback.effective_feedback, include_unapproved=True)
     allowed = world.allowed()

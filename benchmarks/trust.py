@@ -321,12 +321,10 @@ def round_rows(found: Feedbacks, seed: int, *, defended: bool = True) -> tuple[S
         kept,
         evidence.replies,
         method="kto",
-        seed=seed,
-        held_out_raters=ROUNDS.held_out_raters,
-        held_out_prompts=ROUNDS.held_out_prompts,
+        rounds=ROUNDS,
+        training=TRAINING.model_copy(update={"seed": seed}),
         gate_prompts=GateSettings().replies,
         other_prompts=found.others,
-        max_class_weight=TRAINING.max_class_weight,
     )
     return chosen, {vote.feedback_id: vote.rater_id for vote in kept.votes}
 

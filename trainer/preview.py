@@ -87,13 +87,10 @@ def preview(
         kept,
         evidence.replies,
         method=method,
-        seed=training.seed,
-        held_out_raters=rounds.held_out_raters,
-        held_out_prompts=rounds.held_out_prompts,
+        rounds=rounds,
+        training=training,
         gate_prompts=gate.replies,
         other_prompts=other_prompts(connection, rounds.held_back_channels),
-        replay_share=training.replay_share,
-        max_class_weight=training.max_class_weight,
     )
     newest = rounds_of_store.list_rounds(connection, 1)
     is_open = bool(newest) and newest[0].state not in ROUND_ENDED

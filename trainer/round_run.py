@@ -151,13 +151,10 @@ class RoundRun:
             kept,
             evidence.replies,
             method=method,
-            seed=training.seed,
-            held_out_raters=context.rounds.held_out_raters,
-            held_out_prompts=context.rounds.held_out_prompts,
+            rounds=context.rounds,
+            training=training,
             gate_prompts=gate.replies,
             other_prompts=context.store.read(other_prompts, context.rounds.held_back_channels),
-            replay_share=training.replay_share,
-            max_class_weight=training.max_class_weight,
         )
         if not chosen.train:
             raise RoundStopped("rejected", f"no {_TAUGHT_BY.get(method, 'pair')} with kept text to train on")

@@ -25,8 +25,9 @@ from trainer.feedback_rows import (
     text_hash,
     vote_row,
 )
-from trainer.floods import FLOOD_SHARE, floods_of, within_share
+from trainer.floods import FLOOD_SHARE, AnyRow, floods_of, within_share
 from trainer.job import ExampleRow, PairRow, PromptRow, Row, VoteRow
+from trainer.settings import RoundSettings, TrainingSettings
 
 _CAP_SHARE = 0.05
 _CAP_TIMES_MEAN = 2
@@ -250,26 +251,25 @@ def select(
     replies: Mapping[str, Reply],
     *,
     method: Method,
-    seed: int,
-    held_out_raters: float,
-    held_out_prompts: float,
+    rounds: RoundSettings,
+    training: TrainingSettings,
     gate_prompts: int = 0,
     other_prompts: Iterable[Reply] = (),
-    replay_share: float = 0.5,
-    max_class_weight: float = 5.0,
 ) -> Selection:
     """Split usable judgements and freeze them. `other_prompts` are further replies whose prompts the gate may use when
     held-out prompts are fewer than `gate_prompts`; what it leaves of them, PPO and GRPO may draw replies to.
 
     Training takes rows of the round's method; held-out rows are votes and pairs. A row is held out when its rater or
     its prompt is: feedback of either is never trained on. SFT takes well-rated replies to other prompts beside the
-    corrections, so many that they are `replay_share` of the rows where there are enough. A flood holds a hundredth of
-    the weight of either split at most; `max_class_weight` is KTO's.
+    corrections, so many that they are `replay_share` of the rows where there are enough. Of more rows than a round may
+    have (`max_rows`, `max_held_out_rows`) a seeded draw is left. A flood holds a hundredth of the weight of either
+    split at most, as the method weighs rows.
     """
+    seed = training.seed
     raters = sorted(kept.raters)
     rater_numbers = {rater_id: number for number, rater_id in enumerate(raters)}
-    out_raters = held_out(raters, held_out_raters, seed, "rater")
-    out_prompts = held_out(kept.prompt_keys.values(), held_out_prompts, seed, "prompt")
+    out_raters = held_out(raters, rounds.held_out_raters, seed, "rater")
+    out_prompts = held_out(kept.prompt_keys.values(), rounds.held_out_prompts, seed, "prompt")
 
     def split_of(rater_id: str, reply_id: str) -> Split:
         return "held_out" if rater_id in out_raters or kept.prompt_keys[reply_id] in out_prompts else "train"
@@ -283,12 +283,16 @@ def select(
     train: list[Row] = list(vote_rows["train"] if method == "kto" else pair_rows["train"])
     if method == "sft":
         taught = [item for item in kept.corrections if split_of(item.rater_id, item.reply_id) == "train"]
-        train = example_rows(taught, vote_rows["train"], replies, rater_numbers, replay_share, seed)
+        train = example_rows(taught, vote_rows["train"], replies, rater_numbers, training.replay_share, seed)
+    found = len(train) + len(vote_rows["held_out"]) + len(pair_rows["held_out"])
+    train = _drawn(train, rounds.max_rows, seed)
+    for kind in (vote_rows, pair_rows):
+        kind["held_out"] = _drawn(kind["held_out"], rounds.max_held_out_rows, seed)
     floods = [rater_numbers[rater] for rater in sorted(kept.floods & kept.raters)]
     before = len(train) + len(vote_rows["held_out"]) + len(pair_rows["held_out"])
-    train = within_share(train, floods, max_class_weight, seed)
+    train = within_share(train, floods, training.max_class_weight, seed)
     for kind in (vote_rows, pair_rows):
-        kind["held_out"] = within_share(kind["held_out"], floods, max_class_weight, seed)
+        kind["held_out"] = within_share(kind["held_out"], floods, training.max_class_weight, seed)
     out = vote_rows["held_out"] + pair_rows["held_out"]
     trained_keys = {prompt_key(row.messages) for row in train}
     others = list(other_prompts)
@@ -304,6 +308,7 @@ def select(
     frozen: dict[int, Split] = {row.feedback_id: "held_out" for row in out}
     frozen |= {row.feedback_id: "train" for row in train}
     counts = kept.counts | {
+        "rows_over_cap": found - before,
         "rows_of_floods_left_out": before - len(train) - len(out),
         "train": len(train),
         "train_up": sum(row.up for row in train if isinstance(row, VoteRow)),
@@ -337,6 +342,20 @@ def _capped(rows: Sequence[Judged], at_least: int, of_staff: int, seed: int) -> 
             used[act[0]] += acts[act]
             kept.add(act)
     return [row for row in rows if (row.rater_id, row.feedback_id) in kept]
+
+
+def _drawn(rows: list[AnyRow], most: int, seed: int) -> list[AnyRow]:
+    """At most `most` rows, whole acts at a time, by a seeded hash, so that raters and kinds keep their shares; in their
+    order."""
+    if len(rows) <= most:
+        return rows
+    of_act = Counter(row.feedback_id for row in rows)
+    left, kept = most, set()
+    for number in sorted(of_act, key=lambda number: text_hash(f"{seed}:draw:{number}")):
+        if of_act[number] <= left:
+            left -= of_act[number]
+            kept.add(number)
+    return [row for row in rows if row.feedback_id in kept]
 
 
 def _brought(rows: Sequence[Vote | Pair | Correction]) -> dict[str, int]:

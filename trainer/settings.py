@@ -49,6 +49,12 @@ class RoundSettings(BaseModel):
     """The same for people who annotate or review on the dashboard, whose work is to judge much; what they do counts as
     theirs by their account, so no other rater can claim it. Beyond it their acts are left out, in a small selection and
     in a large one."""
+    max_rows: int = Field(default=20_000, ge=2)
+    """Rows that a round trains on at most: of more, a draw is left in which raters and kinds keep their shares. 20,000
+    thumbs are some hours on two cores and minutes on a GPU."""
+    max_held_out_rows: int = Field(default=4_000, ge=2)
+    """Held-out votes, and as many held-out comparisons, that a candidate is judged on at most. 4,000 tell win rates
+    apart that differ by two points."""
     held_out_raters: float = Field(default=0.15, gt=0, lt=0.5)
     """Share of the raters whose feedback is never trained on, but judged with."""
     held_out_prompts: float = Field(default=0.15, gt=0, lt=0.5)

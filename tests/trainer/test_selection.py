@@ -24,7 +24,7 @@ from trainer.selection import (
     select,
     usable,
 )
-from trainer.settings import RoundSettings
+from trainer.settings import RoundSettings, TrainingSettings
 
 SHOWN = {
     "c": Comparison("c", ("a", "b"), None, None, "web"),
@@ -141,7 +141,7 @@ def test_a_flood_weighs_a_hundredth_at_most_as_the_method_weighs_rows_in_either_
     for seed in range(10):
         kept = usable(Judgements(votes, ()), replies, max_votes_per_rater=10, seed=seed)
         assert kept.floods == {"flood"}
-        found = select(kept, replies, method="kto", seed=seed, held_out_raters=0.15, held_out_prompts=0.15)
+        found = select(kept, replies, method="kto", rounds=RoundSettings(), training=TrainingSettings(seed=seed))
         for rows in (found.train, found.held_out):
             assert share_of(flood, rows, 5.0) <= 0.01
         assert {row.rater for row in found.train} - {flood}
@@ -221,8 +221,9 @@ def scene() -> tuple[Judgements, dict[str, Reply]]:
 def chosen(method: Any = "kto", seed: int = 0, **changes: Any) -> Selection:
     found, replies = scene()
     kept = usable(found, replies, max_votes_per_rater=10, seed=seed)
-    values = {"held_out_raters": 0.15, "held_out_prompts": 0.15, "gate_prompts": 50} | changes
-    return select(kept, replies, method=method, seed=seed, **values)
+    rounds = changes.pop("rounds", RoundSettings())
+    values = {"gate_prompts": 50} | changes
+    return select(kept, replies, method=method, rounds=rounds, training=TrainingSettings(seed=seed), **values)
 
 
 @pytest.mark.parametrize("method", ["kto", "dpo"])
@@ -277,8 +278,7 @@ def test_sft_learns_corrections_among_as_many_liked_replies_to_other_prompts() -
     found, replies = scene()
     corrections = tuple(Correction(1000 + n, f"r{n % 30}", f"b{n}", f"better {n}") for n in range(12))
     kept = usable(replace(found, corrections=corrections), replies, max_votes_per_rater=10, seed=0)
-    values = {"held_out_raters": 0.15, "held_out_prompts": 0.15, "gate_prompts": 50}
-    chosen_rows = select(kept, replies, method="sft", seed=0, **values)  # type: ignore[arg-type]
+    chosen_rows = select(kept, replies, method="sft", rounds=RoundSettings(), training=TrainingSettings(seed=0))
     rows = [row for row in chosen_rows.train if isinstance(row, ExampleRow)]
     taught = [row for row in rows if row.source == "correction"]
     replay = [row for row in rows if row.source == "replay"]
@@ -290,8 +290,32 @@ def test_sft_learns_corrections_among_as_many_liked_replies_to_other_prompts() -
     assert all(vote.up for vote in found.votes if vote.feedback_id in {row.feedback_id for row in replay})
     held = {row.rater for row in chosen_rows.held_out} - {row.rater for row in rows}
     assert held and {row.feedback_id for row in rows} <= {n for n, split in chosen_rows.frozen if split == "train"}
-    more = select(kept, replies, method="sft", seed=0, replay_share=0.6, **values)  # type: ignore[arg-type]
+    training = TrainingSettings(seed=0, replay_share=0.6)
+    more = select(kept, replies, method="sft", rounds=RoundSettings(), training=training)
     assert sum(row.source == "replay" for row in more.train if isinstance(row, ExampleRow)) == 1.5 * len(taught)
+
+
+def test_of_more_rows_than_a_round_takes_a_draw_is_left_and_the_rest_counted() -> None:
+    votes = tuple(Vote(n, f"r{n % 100}", f"a{n}", n % 4 > 0, "thumb") for n in range(1_000))
+    votes += tuple(Vote(2_000 + n // 2, f"r{n % 100 // 2}", f"b{n}", n % 2 == 0, "verdict") for n in range(200))
+    replies = {vote.reply_id: make_reply(vote.reply_id, prompt=f"prompt {vote.feedback_id % 90}") for vote in votes}
+    kept = usable(Judgements(votes, ()), replies, max_votes_per_rater=20, seed=0)
+
+    def drawn(seed: int = 0, **most: int) -> Selection:
+        settings = {"rounds": RoundSettings(**most), "training": TrainingSettings(seed=seed)}  # type: ignore[arg-type]
+        return select(kept, replies, method="kto", **settings)  # type: ignore[arg-type]
+
+    whole, some = drawn(), drawn(max_rows=300, max_held_out_rows=100)
+    assert 299 <= len(some.train) <= 300 and 99 <= len(some.held_out) <= 100
+    assert set(some.frozen) < set(whole.frozen)
+    assert some.counts["rows_over_cap"] == len(whole.train) + len(whole.held_out) - len(some.train) - len(some.held_out)
+    assert whole.counts["rows_over_cap"] == 0
+    of_act = Counter(row.feedback_id for row in some.train if row.feedback_id >= 2_000)
+    assert set(of_act.values()) == {2}, "the two sides of a verdict stay together"
+    ups = [row.up for row in some.train if isinstance(row, VoteRow)]
+    assert 0.6 < sum(ups) / len(ups) < 0.8, "as of all"
+    assert len({row.rater for row in some.train}) > 70, "of nearly everybody"
+    assert drawn(max_rows=300) == drawn(max_rows=300) and drawn(max_rows=300) != drawn(seed=1, max_rows=300)
 
 
 @pytest.mark.parametrize("method", ["ppo", "grpo"])
