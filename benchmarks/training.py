@@ -8,11 +8,13 @@ stands in a row of its own, for there a reference may be computed ahead.
 
     make bench-training                                                    everything, at length
     make bench-training ARGS="--short"                                     kto and dpo beside trl, a few minutes
+    make bench-training ARGS="--keep DIR"                                  an interrupted run goes on from DIR
     make bench-training ARGS="--methods dpo --peers trl,tuned --repeats 1 --threads 1"
     scripts/llamafactory.sh                                                puts LLaMA-Factory into .llamafactory/
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -67,19 +69,28 @@ class Runs:
 
 def main() -> None:
     arguments = parsed()
-    with tempfile.TemporaryDirectory(prefix="bench-training-") as scratch:
-        folder = Path(scratch) / "work"
-        subprocess.run(
-            [sys.executable, "-m", "benchmarks.training", "--make", str(folder), *sys.argv[1:]],
-            env=child_environment(arguments.threads),
-            check=True,
-        )
+    with contextlib.ExitStack() as parts:
+        scratch = arguments.keep or Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="bench-training-")))
+        scratch.mkdir(parents=True, exist_ok=True)
+        folder = scratch / "work"
+        if not folder.exists():
+            making = scratch / "making"
+            subprocess.run(
+                [sys.executable, "-m", "benchmarks.training", "--make", str(making), *sys.argv[1:]],
+                env=child_environment(arguments.threads),
+                check=True,
+            )
+            making.rename(folder)
         work = read_work(folder)
         commands = commands_of(arguments, folder, work)
         runs = {name: Runs() for name in commands}
         for turn in range(arguments.repeats):
             for name, command in commands.items():
-                result, peak = measured(command, arguments.threads, Path(scratch) / "log.txt")
+                kept = scratch / f"{name[0]}-{name[1]}-{turn}.json"
+                if not kept.exists():
+                    found = measured(command, arguments.threads, scratch / "log.txt")
+                    kept.write_text(json.dumps(found), encoding="utf-8")
+                result, peak = json.loads(kept.read_text(encoding="utf-8"))
                 runs[name].results.append(result)
                 runs[name].peaks_mib.append(peak)
                 said = f"{statistics.mean(result['step_s']):.2f} s a step, {peak:,.0f} MiB"
@@ -99,6 +110,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="of the frozen base")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="where the work and every repeat are kept, and found again")
     parser.add_argument("--short", action="store_true", help="kto and dpo beside stock trl, four steps, once")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
