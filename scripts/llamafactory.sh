@@ -20,8 +20,10 @@ say "installing llamafactory $version into $venv (some minutes) …"
 .venv/bin/python -m venv --clear "$venv" >>"$log" 2>&1 || give_up "no virtual environment could be made"
 inside -m pip --disable-pip-version-check --no-input install --quiet -c scripts/llamafactory-constraints.txt \
   "torch==$torch" "llamafactory==$version" || give_up "pip could not install it"
-# For images and sound; built for another torch than one without CUDA, and without them it starts.
+# For images and sound, and built for another torch than one without CUDA. Nothing here has a sound, but a module of the
+# name is imported all the same.
 inside -m pip --disable-pip-version-check --no-input uninstall --quiet -y torchvision torchaudio torchcodec
+: >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torchaudio.py"
 inside -c 'from llamafactory.train.tuner import run_exp' || give_up "it does not start here"
 echo "$version" >"$venv/.installed"
 rm -f "$log"

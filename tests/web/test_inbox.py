@@ -59,6 +59,13 @@ def moving(page: Page) -> Iterator[None]:
     page.locator("html[data-script]").wait_for()
 
 
+def look_again(page: Page) -> None:
+    """Let a live page fetch itself, and wait until it has. What it does then is done at once."""
+    with page.expect_response(lambda answer: answer.request.resource_type == "xhr" and answer.status == 200) as looked:
+        page.evaluate("document.dispatchEvent(new Event('look'))")
+    looked.value.finished()
+
+
 def learnt_from(site: Site, rated: Rated) -> set[str]:
     """The replies of these tests that a round would learn from, by the last letter of their ids."""
     acts = [entry.act for entry in site.store.read(effective_feedback)]
@@ -163,6 +170,8 @@ def test_the_late_one_of_two_operators_is_told_who_was_first_and_nothing_is_over
     anna.get_by_role("button", name=re.compile("^Flag")).click()
     conflict = anna.get_by_role("alert").filter(has_text="Somebody was first")
     expect(conflict).to_contain_text("otto: excluded – off topic")
+    look_again(anna)
+    expect(conflict).to_be_visible()
     expect(anna.locator("[data-flagged]")).to_have_count(0)
     expect(anna.locator("[data-excluded]")).to_have_count(1)
     anna.get_by_role("checkbox").first.check()
@@ -226,6 +235,9 @@ def test_on_a_replys_page_too_the_late_one_is_told(site: Site, birds: Rated, ope
     expect(page.get_by_role("alert").filter(has_text="Somebody was first")).to_contain_text(
         "anna: excluded – about birds"
     )
+    look_again(page)
+    expect(page.get_by_role("alert").filter(has_text="Somebody was first")).to_be_visible()
+    expect(page).to_have_url(re.compile(f"/dashboard/inbox/{target}"))
     assert not any(entry.act.correction == "Ten centimetres." for entry in site.store.read(effective_feedback))
 
 

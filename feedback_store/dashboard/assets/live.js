@@ -9,6 +9,8 @@ let taken = 0; // how often parts of the page were taken over
 
 export function live() {
   const main = document.getElementById("main");
+  // The answer to an act stands at the act's address, where nothing can be looked at again.
+  if (main?.dataset.address) history.replaceState(null, "", main.dataset.address);
   const topic = main?.dataset.live;
   if (!topic && !document.querySelector("[data-again]")) return;
   let source = null;
@@ -32,7 +34,7 @@ export function live() {
     fetchPage().then((page) => {
       offline(false);
       // Somebody searched or acted meanwhile: what was asked for before that must not cover what they see now.
-      if (taken === before) takeOver(page);
+      if (taken === before) takeOver(page, true);
       else again = true;
       lookAgain();
     }).catch((problem) => {
@@ -100,10 +102,11 @@ function fetchPage() {
   });
 }
 
-/** Replace every region that is not as it was. */
-export function takeOver(page) {
+/** Replace every region that is not as it was. A look leaves alone what answers an act, until the next act. */
+export function takeOver(page, looking = false) {
   taken += 1;
   for (const present of document.querySelectorAll("[data-region]")) {
+    if (looking && "answer" in present.dataset) continue;
     const fresh = page.querySelector(`[data-region="${CSS.escape(present.dataset.region)}"]`);
     if (!fresh || sameBut(present, fresh) || isTyping(present)) continue;
     const taken = document.importNode(fresh, true);
