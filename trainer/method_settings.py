@@ -116,17 +116,18 @@ class OnlineSettings(BaseModel):
     """How far the ratio of new to old probability may leave 1 in either direction and still be rewarded."""
     swinging_clip: float = Field(default=0.15, gt=0, lt=1)
     """The same after an iteration in which the style swung: the median length changed by more than a quarter."""
-    missing_end_penalty: float = Field(default=1.0, ge=0)
-    """Taken from the reward of a reply that did not end by itself (rewards have a standard deviation of about 1)."""
+    missing_end_penalty: float = Field(default=0.0, ge=0)
+    """Taken from the reward of a reply that did not end by itself (a reward is in log-odds of a rater's preference: 1
+    is 73 to 27). By default what raters say decides about it too."""
     min_words: int = Field(default=3, ge=0)
     """A reply of fewer words gets the lowest reward of its iteration: people saw too few of them for the reward model
     to know better than that brevity is liked. 0: it gets what the model says."""
     kl_weight: float = Field(default=0.1, ge=0)
-    """Weight of the divergence from the reference in the reward, at first …"""
+    """Weight of the divergence from the reference in the reward, at first and at least …"""
     kl_target_nats: float = Field(default=2.0, gt=0)
-    """… and the divergence of a whole reply to which the weight is adapted."""
+    """… and the divergence of a whole reply above which it rises."""
     kl_gain: float = Field(default=0.2, ge=0, le=1)
-    """How fast it is adapted; 0 keeps it."""
+    """How fast it rises and comes down again; 0 keeps it."""
     max_step_kl_nats: float = Field(default=1.0, gt=0)
     """An iteration's learning ends when its replies have moved this far (a reply, in nats) from where it began."""
     max_kl_nats: float = Field(default=4.0, gt=0)
@@ -144,8 +145,9 @@ class OnlineSettings(BaseModel):
     """GRPO: whether each token's ratio is clipped, or the whole reply's (GSPO)."""
     sequence_clip: float = Field(default=0.02, gt=0, lt=1)
     """GSPO: the clip of a whole reply's ratio, which is a mean over its tokens and so stays far nearer to 1."""
-    scale_by_group: bool = True
-    """GRPO: divide advantages by their group's standard deviation."""
+    scale_by_group: bool = False
+    """GRPO: divide advantages by their group's standard deviation, as its paper does. Prompts on which the reward model
+    hardly tells replies apart then weigh as much as those on which it does."""
     watch_share: float = Field(default=0.1, ge=0, lt=0.5)
     """Share of the training comparisons that neither reward model nor policy learns from, to watch whether people's
     preference rises with the reward."""

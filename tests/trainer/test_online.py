@@ -231,7 +231,6 @@ def test_the_policy_comes_to_say_what_is_rewarded(job: Job, tmp_path: Path, meth
         "minibatch": 32,
         "reply_tokens": 4,
         "kl_weight": 0.0,
-        "missing_end_penalty": 0.0,
         "learning_rate": 1e-2,
         "sequence_clip": 0.1,
     }
@@ -277,8 +276,8 @@ FIRST = {"words": 40.0, "short": 0.0, "repeated": 0.02, "finished": 0.5, "reward
 def test_each_brake_holds_where_its_setting_says(job: Job, tmp_path: Path, now: dict[str, float], brake: str) -> None:
     job = replace(job, online=OnlineSettings())
     policies = Policies.open(job)
-    loop = online._Loop(policies, Grpo(job), watched(policies, comparisons(32), 32), job, tmp_path)
-    loop._first = FIRST | {"scale": 1.0}
+    loop = online._Loop(policies, Grpo(job), watched(policies, comparisons(32), 32), job, tmp_path, 1.0)
+    loop._first = FIRST
     loop._history = [FIRST, FIRST | {"held_out_preference": 0.68}]
     assert loop._brake(FIRST | {"held_out_preference": 0.6} | now) == brake
 

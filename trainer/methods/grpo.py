@@ -3,7 +3,7 @@
 GRPO (Shao et al. 2024, arXiv:2402.03300, equations 3 and 4) needs no value model: several replies to one prompt are
 each other's baseline. With R_i the rewards of a group of G replies,
 
-    A_i = (R_i − mean R) / std R
+    A_i = R_i − mean R
 
 With ρ_t = π(y_t|s_t) / π_old(y_t|s_t) and k3 the estimator of the divergence from the reference at a token, the loss is
 
@@ -13,7 +13,7 @@ GSPO (Zheng et al. 2025, arXiv:2507.18071, equations 5 and 7; `online.ratio = "s
 
     s_i = exp(1/|y_i| Σ_t log ρ_t)           1/N Σ_i [ −min(s_i A_i, clip(s_i, 1 − ε', 1 + ε') A_i) + β/|y_i| Σ_t k3_t ]
 
-Where we depart: dividing by the group's deviation is a setting (Liu et al. 2025, arXiv:2503.20783, show that it
+Where we depart: the papers divide A_i by std R, here a setting (Liu et al. 2025, arXiv:2503.20783, show that it
 favours prompts on which replies hardly differ), and β follows a target divergence as in ppo.py. A group of equal
 rewards teaches nothing. The brakes stand in online.py.
 """

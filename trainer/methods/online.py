@@ -50,7 +50,6 @@ from trainer.policies import Policies
 from trainer.scoring import summed_logprobs
 from trainer.trunk import trunk_of
 
-_SMALLEST_SCALE = 1e-3
 _SWING = 0.25
 _FEWEST_WATCHED = 20
 
@@ -119,9 +118,11 @@ def train_online(
     folder: Path,
     emit: Emit,
     draw: Draw,
+    temperature: float = 1.0,
 ) -> dict[str, Any]:
     """Train the candidate by `objective`; return counts, last metrics and `stopped_by`. Goes on from the checkpoints in
-    `folder`. Raises Cancelled, Diverged, NothingToTrainOn."""
+    `folder`. `temperature`: what the reward model's scores are divided by to be honest log-odds (trainer.reward_bar).
+    Raises Cancelled, Diverged, NothingToTrainOn."""
     longest = job.training.max_tokens - job.online.reply_tokens
     ids = [found for row in prompts if len(found := policies.encoder.prompt_ids(row.messages)) <= longest]
     if not ids:
@@ -129,7 +130,8 @@ def train_online(
             f"none of {len(prompts)} prompts leaves room for online.reply_tokens = {job.online.reply_tokens} within "
             f"training.max_tokens = {job.training.max_tokens}; raise the latter"
         )
-    loop = _Loop(policies, objective, watched(policies, watch_rows, job.online.watch_pairs), job, folder)
+    watch = watched(policies, watch_rows, job.online.watch_pairs)
+    loop = _Loop(policies, objective, watch, job, folder, temperature)
     while loop.iteration < job.online.iterations and not loop.stopped_by:
         stop_when_cancelled(folder)
         rollout = draw_rollout(
@@ -162,8 +164,17 @@ def train_online(
 class _Loop:
     """The state of an online training; everything in it that changes goes into its checkpoints."""
 
-    def __init__(self, policies: Policies, objective: Objective, watch: Watched, job: Job, folder: Path) -> None:
+    def __init__(
+        self,
+        policies: Policies,
+        objective: Objective,
+        watch: Watched,
+        job: Job,
+        folder: Path,
+        temperature: float,
+    ) -> None:
         self._policies, self._objective, self._watch, self._job, self._folder = policies, objective, watch, job, folder
+        self._temperature = temperature
         settings = job.online
         per_iteration = settings.passes * math.ceil(settings.prompts * settings.replies / settings.minibatch)
         self._parameters = trainable(policies.model)
@@ -179,7 +190,7 @@ class _Loop:
         self.stopped_by = ""
         self.values: dict[str, float] = {}
         self._first: dict[str, float] = {}
-        """What the first iteration's replies looked like, and the scale of their rewards."""
+        """What the first iteration's replies looked like, and their mean reward."""
         self._history: list[dict[str, float]] = []
         self._good = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
         """The last weights whose replies were looked at and found good."""
@@ -209,7 +220,7 @@ class _Loop:
         if (preference := self._watch.preference(self._policies)) is not None:
             found["held_out_preference"] = preference
         if not self._first:
-            self._first = found | {"scale": max(spread, _SMALLEST_SCALE)}
+            self._first = found
         self.stopped_by = group.lead_says(self._brake(found))
         if self.stopped_by:
             load_weights(self._parameters, self._good)
@@ -222,14 +233,14 @@ class _Loop:
         error = max(-1.0, min(1.0, kl / settings.kl_target_nats - 1))
         found["kl_weight"] = self.kl_weight
         if self.iteration:  # the first iteration's divergence is 0 by itself
-            self.kl_weight *= 1 + settings.kl_gain * error
+            self.kl_weight = max(settings.kl_weight, self.kl_weight * (1 + settings.kl_gain * error))
         self.values = found
         return found
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
         """Learn from the replies: `passes` over them in minibatches, fewer when the policy has moved far enough."""
         settings = self._job.online
-        rewards = final_rewards(rollout, self._first["reward"], self._first["scale"], settings)
+        rewards = final_rewards(rollout, self._first["reward"], self._temperature, settings)
         found = self._objective.prepare(rollout, rewards, self.kl_weight)
         plain = plain_rows(rollout.sequences, self._policies.tokenizer)
         sums: dict[str, float] = {}
@@ -326,10 +337,14 @@ class _Loop:
         self._objective.load(state["objective"])
 
 
-def final_rewards(rollout: Rollout, mean: float, scale: float, settings: OnlineSettings) -> torch.Tensor:
-    """Return what each reply is rewarded with [replies]: its score normalised by the first iteration's `mean` and
-    deviation `scale`, less the penalty when it did not end; too short a reply gets the lowest of all."""
-    rewards = (rollout.scores - mean) / scale
+def final_rewards(rollout: Rollout, mean: float, temperature: float, settings: OnlineSettings) -> torch.Tensor:
+    """Return what each reply is rewarded with [replies]: its score less the first iteration's `mean`, over
+    `temperature`, and less the penalty when it did not end; too short a reply gets the lowest of all.
+
+    The unit is honest log-odds of a rater's preference. Divided by their own deviation instead, the scores of a model
+    that learnt nothing would weigh as much as those of one that knows (docs/log.md: shuffled labels won 80 %).
+    """
+    rewards = (rollout.scores - mean) / temperature
     rewards = rewards - settings.missing_end_penalty * torch.tensor([float(not done) for done in rollout.finished])
     short = torch.tensor([count < settings.min_words for count in rollout.words])
     return torch.where(short, rewards.min(), rewards)

@@ -1,8 +1,8 @@
 """PPO on a learned reward (Schulman et al. 2017, arXiv:1707.06347; as used by Ziegler et al. 2019, arXiv:1909.08593,
 and Ouyang et al. 2022, arXiv:2203.02155).
 
-A reply y₁…y_T to a prompt is an episode; s_t is the prompt with y_<t. With R the reply's reward (normalised by the
-first iteration's mean and deviation, less a penalty when it did not end), each token is rewarded by
+A reply y₁…y_T to a prompt is an episode; s_t is the prompt with y_<t. With R the reply's reward (in log-odds of a
+rater's preference, around the first iteration's mean, less a penalty when it did not end), each token is rewarded by
 
     r_t = −β (log π_old(y_t|s_t) − log π_ref(y_t|s_t)) + [t = T] R
 
@@ -21,10 +21,11 @@ and the value model's, clipped likewise around what it said when the reply was d
 
 β follows a target divergence (Ziegler et al. 2019, section 2.2): β ← β (1 + K · clip(KL / target − 1, ±1)).
 
-Where we depart. One base model carries the policy's and the reward's adapters; the reference is the base or the live
-adapter on it: no second copy of anything. The value model is two small layers over the reference's last hidden states,
-which the reference's pass has anyway: it costs nothing, shares no weight with the policy and cannot pull at it. It also
-reads how far a reply has come, which hidden states say poorly. The brakes stand in online.py.
+Where we depart. β never falls below its first value: a reward that says little should not buy the whole budget. One
+base model carries the policy's and the reward's adapters; the reference is the base or the live adapter on it: no
+second copy of anything. The value model is two small layers over the reference's last hidden states, which the
+reference's pass has anyway: it costs nothing, shares no weight with the policy and cannot pull at it. It also reads how
+far a reply has come, which hidden states say poorly. The brakes stand in online.py.
 """
 
 from collections.abc import Sequence

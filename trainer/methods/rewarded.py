@@ -51,7 +51,8 @@ def train_rewarded(
         """Iterations are counted on from the reward model's steps: a round's curves have one axis."""
         emit(event, **(values | {"step": before + values["step"]} if "step" in values else values))
 
-    found = train_online(policies, reward, objective, prompts, watch, job, folder, emit_after, draw)
+    temperature = float(made["report"]["temperature"])
+    found = train_online(policies, reward, objective, prompts, watch, job, folder, emit_after, draw, temperature)
     return {"reward_model": made["sha256"], "reference": policies.reference, **made["metrics"], **found}
 
 
