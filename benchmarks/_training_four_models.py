@@ -18,7 +18,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 from benchmarks._training_work import PAIRS_FILE, Clock, Work, read_lines, read_work, say
 from trainer.methods.ppo import clipped_policy_loss, clipped_value_loss, gae, token_rewards, whiten
 
-KL_WEIGHT, MISSING_END, CLIP, VALUE_CLIP, LAMBDA = 0.1, 1.0, 0.2, 0.2, 0.95
+KL_WEIGHT, CLIP, VALUE_CLIP, LAMBDA = 0.1, 0.2, 0.2, 0.95
 
 
 class FourModels:
@@ -45,13 +45,10 @@ class FourModels:
 
     def _adapted(self, model: Any, task: str = "CAUSAL_LM") -> Any:
         work = self._work
-        lora = LoraConfig(
-            task_type=task,
-            r=work.rank,
-            lora_alpha=work.alpha,
-            target_modules=list(work.target_modules),
-            layers_to_transform=work.layers(model.config.num_hidden_layers),
-        )
+        layers = "|".join(map(str, work.layers(model.config.num_hidden_layers)))
+        # By whole names: peft's `layers_to_transform` does not find the layers of a model without a head.
+        names = rf"(.*\.)?layers\.({layers})\..*\.({'|'.join(work.target_modules)})"
+        lora = LoraConfig(task_type=task, r=work.rank, lora_alpha=work.alpha, target_modules=names)
         return get_peft_model(model, lora).eval()
 
     @torch.no_grad()
@@ -66,7 +63,7 @@ class FourModels:
         ended = (reply == self.tokenizer.eos_token_id).int()
         said = (ended.cumsum(-1) - ended) == 0  # up to and with the first end token
         mask = torch.cat([asked["attention_mask"], said.int()], dim=-1)
-        return {"ids": ids, "mask": mask, "said": said, "first": first, "ended": ended.any(-1)}
+        return {"ids": ids, "mask": mask, "said": said, "first": first}
 
     def logprobs(self, model: Any, drawn: dict[str, Any], rows: slice) -> torch.Tensor:
         """log p of the reply's tokens."""
@@ -109,7 +106,7 @@ def iterate(models: FourModels, prompts: list[str], work: Work) -> tuple[float, 
         reference = torch.cat([models.logprobs(models.reference, drawn, rows) for rows in batches])
         before = torch.cat([models.values(drawn, rows) for rows in batches])
         scores = torch.cat([models.rewards(drawn, rows) for rows in batches])
-    scores = (scores - scores.mean()) / (scores.std() + 1e-8) - MISSING_END * (~drawn["ended"]).float()
+    scores = (scores - scores.mean()) / (scores.std() + 1e-8)
     advantages, targets = torch.zeros_like(old), torch.zeros_like(old)
     for place in range(count):
         said = drawn["said"][place]
