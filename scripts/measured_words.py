@@ -40,6 +40,9 @@ CASES = {
         "16 路时的第一个词元（p95）；比较对象：transformers generate，适配器已合并"
     ),
     r"chat at 4 streams while a round trains \(peer: alone\)": "训练进行时的 4 路聊天（比较对象：不训练时）",
+    r"a KTO round over 200 thumbs, gate pass: from its trigger to the new version's first reply": (
+        "200 次评价的一轮 KTO，通过关卡：从触发到新版本的第一条回复（比较对象：所承诺的时间）"
+    ),
     r"start until the first message is answered": "从启动到第一条消息得到回答",
     r"99 % of the waits for the next token within, during swaps \(peer: no swaps\)": (
         "切换期间，99 % 的词元间隔在此时间之内（比较对象：不切换时）"
