@@ -1,6 +1,6 @@
 """A bot that does nothing but take presses: python-telegram-bot alone, a row of SQLite each, then the answer.
 
-python -m benchmarks._bare_telegram_bot FILE.sqlite TELEGRAM_URL TOKEN
+`python -m benchmarks._bare_telegram_bot FILE.sqlite TELEGRAM_URL TOKEN`
 """
 
 import sqlite3

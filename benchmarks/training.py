@@ -82,6 +82,12 @@ def main() -> None:
             )
             making.rename(folder)
         work = read_work(folder)
+        for name in ("steps", "passes", "threads", "seed", "iterations"):
+            kept, asked = getattr(work, name), getattr(arguments, name)
+            if kept != asked:
+                raise SystemExit(
+                    f"{scratch} was begun with --{name} {kept}, now {asked}: wanted the same, or another DIR"
+                )
         commands = commands_of(arguments, folder, work)
         runs = {name: Runs() for name in commands}
         for turn in range(arguments.repeats):

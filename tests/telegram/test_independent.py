@@ -32,7 +32,7 @@ from tests.web.parts import Site
 
 HOME = Path(__file__).parents[2] / ".telegram-test-api"
 TOKEN = "666666:AAtoken-of-the-independent-test-canary-67890"
-"""The number is the one that its getMe always answers."""
+"""A number as long as those of real tokens; its getMe says 666 to any."""
 ANNA = 7_123
 PATIENCE_S = 30.0
 SERVER = """

@@ -101,9 +101,9 @@ def test_a_reply_of_too_few_words_gets_the_lowest_reward_and_an_unfinished_one_p
     rollout = Rollout([], [0] * 4, texts, [True, True, False, True], torch.tensor([3.0, 9.0, 2.0, 8.0]), [],
                       [nothing], [nothing])  # fmt: skip
     settings = OnlineSettings(min_words=3, missing_end_penalty=1.0)
-    assert final_rewards(rollout, 1.0, 2.0, settings).tolist() == [1.0, -0.5, -0.5, -0.5]
+    assert final_rewards(rollout, 1.0, settings).tolist() == [2.0, 0.0, 0.0, 0.0]
     unruled = settings.model_copy(update={"min_words": 0})
-    assert final_rewards(rollout, 1.0, 2.0, unruled).tolist() == [1.0, 4.0, -0.5, 3.5]
+    assert final_rewards(rollout, 1.0, unruled).tolist() == [2.0, 8.0, 0.0, 7.0]
 
 
 def test_group_advantages_against_hand_values() -> None:
@@ -255,6 +255,25 @@ def test_the_policy_comes_to_say_what_is_rewarded(job: Job, tmp_path: Path, meth
     assert seen[-1] > seen[0] + 0.08
 
 
+def test_the_weight_of_the_divergence_rises_above_its_target_and_never_falls_below_its_first(
+    job: Job, tmp_path: Path
+) -> None:
+    job = replace(job, online=OnlineSettings(kl_weight=0.1, kl_target_nats=2.0, kl_gain=0.2, stop_when_hacked=False))
+    policies = Policies.open(job)
+    loop = online._Loop(policies, Grpo(job), watched(policies, [], 0), job, tmp_path)
+    loop.iteration = 1
+
+    def after(gap_nats: float) -> float:
+        log_p = [torch.zeros(1), torch.zeros(1)]
+        reference = [found + gap_nats for found in log_p]
+        loop.look(Rollout([], [0] * 2, ["one", "two"], [True, True], torch.zeros(2), [], log_p, reference))
+        return loop.kl_weight
+
+    # e³ − 4 = 16 nats is twice the target and more: the weight rises by the whole gain.
+    weights = [after(gap) for gap in (0.0, 0.0, 3.0, 3.0, 0.0, 0.0, 0.0)]
+    assert weights == pytest.approx([0.1, 0.1, 0.12, 0.144, 0.1152, 0.1, 0.1])
+
+
 FIRST = {"words": 40.0, "short": 0.0, "repeated": 0.02, "finished": 0.5, "reward": 0.0, "reward_error": 0.1,
          "kl_nats": 0.0, "held_out_preference": 0.5}  # fmt: skip
 
@@ -276,7 +295,7 @@ FIRST = {"words": 40.0, "short": 0.0, "repeated": 0.02, "finished": 0.5, "reward
 def test_each_brake_holds_where_its_setting_says(job: Job, tmp_path: Path, now: dict[str, float], brake: str) -> None:
     job = replace(job, online=OnlineSettings())
     policies = Policies.open(job)
-    loop = online._Loop(policies, Grpo(job), watched(policies, comparisons(32), 32), job, tmp_path, 1.0)
+    loop = online._Loop(policies, Grpo(job), watched(policies, comparisons(32), 32), job, tmp_path)
     loop._first = FIRST
     loop._history = [FIRST, FIRST | {"held_out_preference": 0.68}]
     assert loop._brake(FIRST | {"held_out_preference": 0.6} | now) == brake

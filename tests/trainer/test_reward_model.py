@@ -23,6 +23,7 @@ from trainer.methods.reward_model import (
     rewards_dir,
     train_reward_model,
 )
+from trainer.methods.rewarded import make_reward_model
 from trainer.methods.steps import bucketed_batches
 from trainer.policies import Policies
 from trainer.sealed_reward import HEAD_FILE, RewardRefused
@@ -212,6 +213,17 @@ def test_it_learns_what_people_chose_and_begins_at_log_two(job: Job, tmp_path: P
     after = {name: found for name, found in policies.model.named_parameters() if ".default." in name}
     assert all(torch.equal(before[name], after[name]) for name in before), "the policy's adapter is left alone"
     assert all(found.requires_grad for found in after.values()), "and may be trained next"
+
+
+def test_a_judged_reward_model_pays_in_honest_log_odds_when_it_is_taken_up_again_too(job: Job, tmp_path: Path) -> None:
+    job = replace(job, reward=QUICK_REWARD)
+    for _ in ("trained", "taken up"):
+        policies = Policies.open(job)
+        sequences = [policies.encoder.encode(question("?"), reply_text(text)) for text in (*LIKED, *DISLIKED)]
+        model, made = make_reward_model(policies, comparisons(), comparisons(8), job, tmp_path, no_emit)
+        assert model.temperature == made["report"]["temperature"] != 1.0
+        raw = model.all_dimensions(sequences).squeeze(1)
+        torch.testing.assert_close(model.rewards(sequences) * model.temperature, raw)
 
 
 def test_a_sealed_reward_model_scores_as_before_and_a_damaged_one_is_refused(job: Job) -> None:

@@ -118,11 +118,9 @@ def train_online(
     folder: Path,
     emit: Emit,
     draw: Draw,
-    temperature: float = 1.0,
 ) -> dict[str, Any]:
     """Train the candidate by `objective`; return counts, last metrics and `stopped_by`. Goes on from the checkpoints in
-    `folder`. `temperature`: what the reward model's scores are divided by to be honest log-odds (trainer.reward_bar).
-    Raises Cancelled, Diverged, NothingToTrainOn."""
+    `folder`. Raises Cancelled, Diverged, NothingToTrainOn."""
     longest = job.training.max_tokens - job.online.reply_tokens
     ids = [found for row in prompts if len(found := policies.encoder.prompt_ids(row.messages)) <= longest]
     if not ids:
@@ -130,8 +128,7 @@ def train_online(
             f"none of {len(prompts)} prompts leaves room for online.reply_tokens = {job.online.reply_tokens} within "
             f"training.max_tokens = {job.training.max_tokens}; raise the latter"
         )
-    watch = watched(policies, watch_rows, job.online.watch_pairs)
-    loop = _Loop(policies, objective, watch, job, folder, temperature)
+    loop = _Loop(policies, objective, watched(policies, watch_rows, job.online.watch_pairs), job, folder)
     while loop.iteration < job.online.iterations and not loop.stopped_by:
         stop_when_cancelled(folder)
         rollout = draw_rollout(
@@ -164,17 +161,8 @@ def train_online(
 class _Loop:
     """The state of an online training; everything in it that changes goes into its checkpoints."""
 
-    def __init__(
-        self,
-        policies: Policies,
-        objective: Objective,
-        watch: Watched,
-        job: Job,
-        folder: Path,
-        temperature: float,
-    ) -> None:
+    def __init__(self, policies: Policies, objective: Objective, watch: Watched, job: Job, folder: Path) -> None:
         self._policies, self._objective, self._watch, self._job, self._folder = policies, objective, watch, job, folder
-        self._temperature = temperature
         settings = job.online
         per_iteration = settings.passes * math.ceil(settings.prompts * settings.replies / settings.minibatch)
         self._parameters = trainable(policies.model)
@@ -240,7 +228,7 @@ class _Loop:
     def learn(self, rollout: Rollout) -> dict[str, float]:
         """Learn from the replies: `passes` over them in minibatches, fewer when the policy has moved far enough."""
         settings = self._job.online
-        rewards = final_rewards(rollout, self._first["reward"], self._temperature, settings)
+        rewards = final_rewards(rollout, self._first["reward"], settings)
         found = self._objective.prepare(rollout, rewards, self.kl_weight)
         plain = plain_rows(rollout.sequences, self._policies.tokenizer)
         sums: dict[str, float] = {}
@@ -337,14 +325,14 @@ class _Loop:
         self._objective.load(state["objective"])
 
 
-def final_rewards(rollout: Rollout, mean: float, temperature: float, settings: OnlineSettings) -> torch.Tensor:
-    """Return what each reply is rewarded with [replies]: its score less the first iteration's `mean`, over
-    `temperature`, and less the penalty when it did not end; too short a reply gets the lowest of all.
+def final_rewards(rollout: Rollout, mean: float, settings: OnlineSettings) -> torch.Tensor:
+    """Return what each reply is rewarded with [replies]: its score less the first iteration's `mean`, and less the
+    penalty when it did not end; too short a reply gets the lowest of all.
 
-    The unit is honest log-odds of a rater's preference. Divided by their own deviation instead, the scores of a model
-    that learnt nothing would weigh as much as those of one that knows (docs/log.md: shuffled labels won 80 %).
+    Scores stay in log-odds. Divided by their own deviation, those of a model that learnt nothing would weigh as much as
+    those of one that knows (docs/log.md: shuffled labels won 80 %).
     """
-    rewards = (rollout.scores - mean) / temperature
+    rewards = rollout.scores - mean
     rewards = rewards - settings.missing_end_penalty * torch.tensor([float(not done) for done in rollout.finished])
     short = torch.tensor([count < settings.min_words for count in rollout.words])
     return torch.where(short, rewards.min(), rewards)

@@ -67,6 +67,8 @@ class RewardModel:
     def __init__(self, policies: Policies, job: Job) -> None:
         """Begin with a fresh adapter and a head of zeros."""
         self._policies = policies
+        self.temperature = 1.0
+        """What rewards are divided by: as judged on held-out comparisons, they are honest log-odds of a preference."""
         self.weights, self.reasons = job.reward.weights, job.reward.reasons
         model = policies.model
         base = model.get_base_model()
@@ -126,8 +128,8 @@ class RewardModel:
 
     @torch.no_grad()
     def rewards(self, sequences: Sequence[Encoded]) -> torch.Tensor:
-        """Return the weighed reward of each sequence [rows], on the CPU."""
-        return self.all_dimensions(sequences) @ torch.tensor(list(self.weights.values()))
+        """Return the weighed reward of each sequence over the temperature [rows], on the CPU."""
+        return self.all_dimensions(sequences) @ torch.tensor(list(self.weights.values())) / self.temperature
 
     @torch.no_grad()
     def all_dimensions(self, sequences: Sequence[Encoded]) -> torch.Tensor:

@@ -51,8 +51,7 @@ def train_rewarded(
         """Iterations are counted on from the reward model's steps: a round's curves have one axis."""
         emit(event, **(values | {"step": before + values["step"]} if "step" in values else values))
 
-    temperature = float(made["report"]["temperature"])
-    found = train_online(policies, reward, objective, prompts, watch, job, folder, emit_after, draw, temperature)
+    found = train_online(policies, reward, objective, prompts, watch, job, folder, emit_after, draw)
     return {"reward_model": made["sha256"], "reference": policies.reference, **made["metrics"], **found}
 
 
@@ -114,6 +113,7 @@ def make_reward_model(
             made = {"sha256": model.seal(job, report), "metrics": metrics, "report": report}
             write_whole(note, json.dumps(made))
         made = group.lead_says(made if group.is_lead() else {})
+    model.temperature = float(made["report"]["temperature"])
     give_back_freed_memory()  # what the policy's training needs has other shapes, and would come on top
     emit("reward_model", sha256=made["sha256"], report=made["report"])
     return model, made
