@@ -82,11 +82,11 @@ def main() -> None:
             )
             making.rename(folder)
         work = read_work(folder)
-        for name in ("steps", "passes", "threads", "seed", "iterations"):
-            kept, asked = getattr(work, name), getattr(arguments, name)
-            if kept != asked:
+        for flag in ("steps", "passes", "threads", "seed", "iterations"):
+            begun, asked = getattr(work, flag), getattr(arguments, flag)
+            if begun != asked:
                 raise SystemExit(
-                    f"{scratch} was begun with --{name} {kept}, now {asked}: wanted the same, or another DIR"
+                    f"{scratch} was begun with --{flag} {begun}, not {asked}: repeat that, or name another"
                 )
         commands = commands_of(arguments, folder, work)
         runs = {name: Runs() for name in commands}
