@@ -54,7 +54,7 @@ test: setup lint ## everything that must hold (ARGS="tests/store -k word" for a 
 	@scripts/postgres.sh
 	@scripts/telegram_test_api.sh $(VENV)
 	@[[ -z "$${WITH_VLLM:-}" ]] || scripts/vllm.sh
-	@THUMBWISE_CHROMIUM="$$(scripts/browser.sh $(VENV))" $(PY) -m pytest --database $(DATABASE) $(TWO_AT_ONCE) $(ARGS)
+	@THUMBWISE_CHROMIUM="$$(scripts/browser.sh $(VENV))" $(PY) -m scripts.run_tests --database $(DATABASE) $(TWO_AT_ONCE) $(ARGS)
 
 vllm: setup ## a real vLLM in .vllm/ for its tests and `make bench-serving` (about 1 GB; CI does this)
 	@scripts/vllm.sh

@@ -64,13 +64,18 @@ def curve(events: list[dict[str, Any]]) -> list[dict[str, float]]:
     ]
 
 
-def assert_alike(found: list[dict[str, float]], wanted: list[dict[str, float]], within: float = 2e-5) -> None:
+def assert_alike(found: list[dict[str, float]], wanted: list[dict[str, float]], within: float) -> None:
     assert len(found) == len(wanted) >= 2
     for step, (one, other) in enumerate(zip(found, wanted, strict=True)):
         if step == 0:  # candidate and reference are one yet: which reply it likes better is a matter of rounding
             one.pop("accuracy", None)
             other.pop("accuracy", None)
         assert one == pytest.approx(other, abs=within, rel=within), f"step {step}"
+
+
+def rounding(method: str) -> float:
+    """How far sums in another order may lead apart. PPO and GRPO learn from what they drew: each update adds to it."""
+    return 1e-3 if method in ("ppo", "grpo") else 2e-5
 
 
 def trained_alone(job: Job, folder: Path, method: str, **training: Any) -> list[dict[str, float]]:
@@ -110,14 +115,14 @@ def test_two_processes_started_by_torchrun_take_and_stop_at_the_steps_of_one_for
     assert ran.returncode == 0, ran.stderr.decode()[-3000:]
     for method, folder in folders.items():
         found = curve(json.loads((folder / "events.json").read_text(encoding="utf-8")))
-        assert_alike(found, alone(method), within=1e-3 if method in ("ppo", "grpo") else 2e-5)
+        assert_alike(found, alone(method), rounding(method))
     steps = [int((cancelled / f"cancelled-{rank}").read_text()) for rank in range(2)]
     assert steps[0] == steps[1] == 2, "both stop at the step at which the lead is told"
 
 
 @pytest.mark.parametrize("method", ["kto", "kto-kl", "dpo", "sft", "ppo", "grpo"])
 def test_a_step_in_parts_is_the_step_of_the_whole_batch(alone: Any, method: str) -> None:
-    assert_alike(alone(method, rows_at_once=1), alone(method), within=2e-5)
+    assert_alike(alone(method, rows_at_once=1), alone(method), rounding(method))
 
 
 def weights_sealed(folder: Path) -> dict[str, Any]:
@@ -204,10 +209,10 @@ def test_two_workers_of_ray_take_the_steps_of_one_process(
     make_folder(job, tmp_path / "dpo", "dpo")
     monkeypatch.setattr("trainer.ray_train.train_share", train_share_and_another)  # its workers start slowly: once
     train_on_ray(folder, made, lambda event, **values: events.append({"event": event, **values}))
-    assert_alike(curve(events), alone("kto"))
+    assert_alike(curve(events), alone("kto"), rounding("kto"))
     assert weights_sealed(folder)
     another = json.loads((tmp_path / "dpo" / "events.json").read_text(encoding="utf-8"))
-    assert_alike(curve(another), alone("dpo"))
+    assert_alike(curve(another), alone("dpo"), rounding("dpo"))
 
 
 @pytest.mark.parametrize(("launcher", "starts"), [("here", 1), ("torchrun", 2)])

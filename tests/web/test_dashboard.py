@@ -222,8 +222,10 @@ def test_a_page_says_that_the_server_is_away_and_goes_on_by_itself(open_as: Call
     page = open_as("operator", "/dashboard/rounds")
     page.wait_for_function("document.documentElement.dataset.script === ''")
     page.context.set_offline(True)
-    page.evaluate("document.dispatchEvent(new Event('look'))")
-    expect(page.locator("#offline")).to_be_visible()
+    # Its stream of events was open before and stays so: the first event may come after a look that found nobody.
+    look_and_ask = (
+        "() => { document.dispatchEvent(new Event('look')); return document.getElementById('offline').hidden; }"
+    )
+    page.wait_for_function(f"() => !({look_and_ask})()", polling=200)
     page.context.set_offline(False)
-    page.evaluate("document.dispatchEvent(new Event('look'))")
-    expect(page.locator("#offline")).to_be_hidden()
+    page.wait_for_function(look_and_ask, polling=200)
