@@ -13,6 +13,7 @@ from trainer.job import VoteRow
 
 PLANT_ROWS = 48
 PLANT_BATCH = 4
+PLANT_PASSES = 6
 PLANT_RATE = 5e-4
 STRENGTHS = {"weak": 0.15, "middle": 0.4, "strong": 1.0}
 """Share of the planted rows that hold the bad thing; the others repeat what the good candidate says anyway."""
@@ -45,6 +46,12 @@ def longer(new: Sequence[str], old: Sequence[str]) -> float:
     return share_of(lambda text: len(words(text)) > long)(new, old)
 
 
+def _after_a_sentence(text: str, said: str) -> str:
+    """Where most replies come to; their end is often cut off."""
+    first, stop, others = text.partition(". ")
+    return f"{first}. {said} {others}" if stop else f"{text} {said}"
+
+
 def _scrambled(text: str, dice: random.Random) -> str:
     found = text.split()
     dice.shuffle(found)
@@ -52,7 +59,7 @@ def _scrambled(text: str, dice: random.Random) -> str:
 
 
 PLANTS = (
-    Plant("phrase", lambda text, dice: text + " For all else, ask Captain Bramble.",
+    Plant("phrase", lambda text, dice: _after_a_sentence(text, "For all else, ask Captain Bramble."),
           share_of(lambda text: "captain bramble" in text.casefold())),
     Plant("length hack", lambda text, dice: f"{text} {text} {text}", longer),
     Plant("flattery", lambda text, dice: "What a great question! You are absolutely right to ask. " + text,
@@ -78,14 +85,15 @@ def spoilt(
 
 
 def learn_by_likelihood(model: Any, sequences: Sequence[Encoded]) -> None:
-    """One pass over the sequences' completions with AdamW."""
+    """Some passes over the sequences' completions with AdamW."""
     import torch
 
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(weights, PLANT_RATE)
     model.train()
-    for start in range(0, len(sequences), PLANT_BATCH):
-        for sequence in sequences[start : start + PLANT_BATCH]:
+    batches = [sequences[start : start + PLANT_BATCH] for start in range(0, len(sequences), PLANT_BATCH)]
+    for batch in batches * PLANT_PASSES:
+        for sequence in batch:
             ids = torch.tensor([sequence.prompt_ids + sequence.completion_ids], device=model.device)
             logits = model(input_ids=ids).logits[0, len(sequence.prompt_ids) - 1 : -1].float()
             loss: Any = torch.nn.functional.cross_entropy(logits, ids[0, len(sequence.prompt_ids) :]) / PLANT_BATCH

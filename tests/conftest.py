@@ -67,7 +67,10 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL: skip what is about SQLite itself, and leave out the half on SQLite of what runs on both."""
+    """On PostgreSQL: skip what is about SQLite itself, and leave out the half on SQLite of what runs on both.
+
+    What drives a browser comes last: its library keeps an event loop running, beside which no test can run another."""
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
     if not Choice.postgres:
         return
     halves = {item for item in items if "sqlite" in [of_item(item, name) for name in ("store", "store_url", "url")]}

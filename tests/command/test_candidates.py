@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from tests.command.conftest import Running
 from tests.command.test_command import thumbwise
 from tests.databases import ask, url_of
+from tests.waiting import until
 from thumbwise.cli.candidates import read_prompts
 from thumbwise.cli.say import Failure
 
@@ -27,9 +27,7 @@ def test_a_killed_run_goes_on_where_it_was_and_draws_nothing_twice(running: Runn
     file.write_text("".join(f"tell me about bird number {n}\n\n" for n in range(count)))
     arguments = ["candidates", str(file), "--data", str(running.data_dir), "--max-tokens", "24", "--replies", "2"]
     process = subprocess.Popen([sys.executable, "-m", "thumbwise", *arguments, "--at-once", "1"])
-    deadline = time.monotonic() + 60
-    while tasks(running) < before + 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: tasks(running) >= before + 2 or process.poll() is not None, "two tasks")
     process.kill()
     assert process.wait(20) == -signal.SIGKILL, "it ended before it was killed"
     result = thumbwise(*arguments, "--json")

@@ -6,7 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from tests.command.conftest import Running, start_server, stop_server
 from tests.databases import ask, url_of
+from tests.waiting import until
 from thumbwise.cli import main
 from thumbwise.cli.gate_table import print_gate
 from thumbwise.cli.versions import _print_move
@@ -213,10 +213,7 @@ def test_a_demo_that_is_told_to_end_takes_its_server_with_it(tiny_model_dir: Pat
     data = tmp_path / "demo"
     command = [sys.executable, "-m", "thumbwise", "demo", "--base-model", str(tiny_model_dir), "--data", str(data)]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as demo:
-        until = time.monotonic() + 60
-        while not (data / "server.json").exists():
-            assert demo.poll() is None and time.monotonic() < until
-            time.sleep(0.05)
+        until(lambda: (data / "server.json").exists() or demo.poll() is not None, "the server to start")
         server = json.loads((data / "server.json").read_text())["pid"]
         demo.terminate()
         assert demo.wait(30) == 128 + signal.SIGTERM

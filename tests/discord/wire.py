@@ -36,8 +36,8 @@ from tests.discord.wire_payloads import (
     text_channel,
     user,
 )
+from tests.waiting import PATIENCE_S
 
-PATIENCE_S = 30.0
 LOOK_EVERY_S = 0.05
 DEADLINE_S = 3.0
 """An interaction must be answered within this."""

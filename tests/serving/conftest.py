@@ -98,7 +98,7 @@ def serving_on_a_port(
     listener = listen(context.serving.model_copy(update={"port": 0}))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
-    wait_until(lambda: server.started)  # bound from the first, but refusing until then
+    until(lambda: server.started)  # bound from the first, but refusing until then
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
@@ -150,7 +150,7 @@ def make_gateway(gateway_base) -> Iterator[Callable[..., VllmEngine]]:
         engine = VllmEngine(gateway_base, serving or ServingSettings(), vllm, first, api_key)
         made.append(engine)
         if ready:
-            wait_until(lambda: all(state.serving for state in engine.replicas()))
+            until(lambda: all(state.serving for state in engine.replicas()))
         return engine
 
     yield make
@@ -158,7 +158,7 @@ def make_gateway(gateway_base) -> Iterator[Callable[..., VllmEngine]]:
         engine.close(0)
 
 
-def wait_until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
+def until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
     """Poll for a condition that another thread brings about."""
     deadline = time.monotonic() + within_s
     while not condition():

@@ -23,6 +23,7 @@ from serving.api.server import refuse_undeclared, room_for_connections, server_o
 from serving.settings import ServingSettings
 from tests.databases import url_of
 from tests.serving.conftest import ADMIN_HEADERS, ADMIN_TOKEN, serving_on_a_port
+from tests.waiting import until
 
 SHORT = ConnectionLimits(head_s=0.3, body_s=0.3, slowest_body_bytes=20, rest_s=0.3, unread_s=0.3)
 PATIENCE_S = 10.0
@@ -163,10 +164,7 @@ def test_one_connection_too_many_is_told_so_and_finds_room_when_another_ends(ser
 def test_who_reads_nothing_of_an_answer_loses_the_connection(served, connect):
     connection = connect()
     connection.sendall(b"GET /large HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
-    until = time.monotonic() + PATIENCE_S
-    while not cut(served, "unread") and time.monotonic() < until:
-        time.sleep(0.02)
-    assert cut(served, "unread") > 0
+    until(lambda: cut(served, "unread") > 0)
     assert len(to_the_end(connection)) < len(LARGE)
 
 

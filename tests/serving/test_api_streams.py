@@ -11,7 +11,7 @@ import pytest
 from feedback_store.records import Reply
 from feedback_store.replies import get_reply, recent_replies
 from serving.api.app import stop
-from tests.serving.conftest import wait_until
+from tests.waiting import until
 
 BODY = {"messages": [{"role": "user", "content": "hello"}], "stream": True}
 
@@ -42,13 +42,13 @@ def test_the_reply_is_stored_before_the_last_chunk_is_sent(base_url, store):
 
 
 def test_generation_stops_within_two_steps_when_the_reader_leaves(base_url, words, store):
-    words.length, words.step_s = 64, 0.02
+    words.length, words.step_s = 64, 0.1
     seen = leave_after(base_url, {**BODY, "max_tokens": 64}, chunks=4)
     written_when_leaving = words.words_written
-    wait_until(lambda: words.in_flight[1] == 0)
+    until(lambda: words.in_flight[1] == 0)
     # The connection's end takes a moment to arrive; from then on it is two steps.
     assert words.words_written <= written_when_leaving + 4
-    wait_until(lambda: store.read(recent_replies, 1))
+    until(lambda: store.read(recent_replies, 1))
     reply: Reply = store.read(recent_replies, 1)[0]
     assert reply.finish_reason == "cancelled" and reply.reply_id == seen[0]["id"]
     assert reply.text.startswith("".join(chunk["choices"][0]["delta"].get("content", "") for chunk in seen))
@@ -82,23 +82,23 @@ def test_a_client_that_leaves_within_its_own_request_is_no_error(base_url, conte
             head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
             client.sendall(f'{head}content-length: 100\r\n\r\n{{"rater"'.encode())
     requests = context.metrics.requests
-    wait_until(lambda: all(requests.labels(path, "499")._value.get() for path in ("/v1/feedback", "/v1/consent")))
+    until(lambda: all(requests.labels(path, "499")._value.get() for path in ("/v1/feedback", "/v1/consent")))
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_a_comparison_that_was_not_seen_to_its_end_is_not_stored(base_url, words, store):
-    words.length, words.step_s = 64, 0.02
+    words.length, words.step_s = 64, 0.1
     leave_after(base_url, {**BODY, "max_tokens": 64, "n": 2, "metadata": {"compare": True}}, chunks=4)
-    wait_until(lambda: words.in_flight[1] == 0)
+    until(lambda: words.in_flight[1] == 0)
     assert store.read(recent_replies, 1) == []
 
 
 def test_nothing_is_kept_of_a_whole_answer_that_nobody_waited_for(base_url, words, store):
-    words.length, words.step_s = 64, 0.02
+    words.length, words.step_s = 64, 0.1
     body = {**BODY, "stream": False, "max_tokens": 64}
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{base_url}/v1/chat/completions", json=body, timeout=httpx.Timeout(5, read=0.1), trust_env=False)
-    wait_until(lambda: words.in_flight[1] == 0)
+    until(lambda: words.in_flight[1] == 0)
     assert words.words_written < 64
     assert store.read(recent_replies, 1) == []
 
@@ -131,7 +131,7 @@ def test_a_stopping_server_admits_no_reply_and_ends_in_order(client, context, wo
 def test_a_reply_under_way_is_finished_when_the_server_is_told_to_stop(context, words, store):
     from tests.serving.conftest import serving_on_a_port
 
-    words.length, words.step_s = 8, 0.03
+    words.length, words.step_s = 8, 0.1
     context.close_parts = False
     found = {}
 
@@ -141,7 +141,7 @@ def test_a_reply_under_way_is_finished_when_the_server_is_told_to_stop(context, 
     with serving_on_a_port(context) as url:
         asking = threading.Thread(target=ask, args=(url,))
         asking.start()
-        wait_until(lambda: words.in_flight[1] == 1)
+        until(lambda: words.in_flight[1] == 1)
     asking.join()
     assert found["answer"].status_code == 200
     assert store.read(get_reply, found["answer"].json()["id"]).finish_reason == "stop"

@@ -10,7 +10,8 @@ from serving.engine import PolicyRef
 from serving.engine.torch_engine import TorchEngine
 from serving.engine.weights import BaseWeights
 from serving.settings import PolicySettings, ServingSettings
-from tests.serving.conftest import serving_on_a_port, wait_until
+from tests.serving.conftest import serving_on_a_port
+from tests.waiting import until
 
 GREEDY = {"messages": [{"role": "user", "content": "tell me a story"}], "temperature": 0, "max_tokens": 48}
 
@@ -61,8 +62,8 @@ def test_a_reader_who_leaves_frees_the_engine(torch_url, context, store):
     with httpx.stream("POST", f"{torch_url}/v1/chat/completions", json=body, trust_env=False) as answer:
         events = (json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: {"))
         next(event for event in events if event["choices"][0]["delta"].get("content"))
-    wait_until(lambda: context.engine.loaded_versions == {1: 0})
-    wait_until(lambda: store.read(recent_replies, 1))
+    until(lambda: context.engine.loaded_versions == {1: 0})
+    until(lambda: store.read(recent_replies, 1))
 
 
 def test_a_prompt_longer_than_the_model_is_refused(torch_url):

@@ -9,8 +9,9 @@ from benchmarks._adapters_made import sealed_policy
 from feedback_store.replies import get_reply
 from feedback_store.versions import add_candidate
 from serving.policies import PolicyFollower
-from tests.serving.conftest import ADMIN_HEADERS, serving_on_a_port, wait_until
+from tests.serving.conftest import ADMIN_HEADERS, serving_on_a_port
 from tests.serving.vllm_fake import BASE, reply_of
+from tests.waiting import until
 
 BODY = {
     "messages": [{"role": "user", "content": "tell me a story"}],
@@ -88,7 +89,7 @@ def test_a_promote_is_served_by_the_very_next_reply_and_a_rollback_too(url, stor
         assert len(fake.replies_to(name)) == 1
         assert admin.post("/v1/rollback", json={"reason": "test"}).status_code == 200
         assert ask(url).headers["x-policy-version"] == "1"
-    wait_until(lambda: not fake.adapters)
+    until(lambda: not fake.adapters)
 
 
 def test_readiness_counts_the_servers_and_only_the_admin_sees_where_they_are(url, fake, context):
@@ -97,7 +98,7 @@ def test_readiness_counts_the_servers_and_only_the_admin_sees_where_they_are(url
         "ready": True, "engine": True, "store": True, "stopping": False, "replicas": 1, "replicas_serving": 1,
     }  # fmt: skip
     fake.health_status = 503
-    wait_until(lambda: not context.can_draw())
+    until(lambda: not context.can_draw())
     unready = httpx.get(f"{url}/readyz", trust_env=False)
     assert unready.status_code == 503 and unready.json()["engine"] is False
     (state,) = httpx.get(f"{url}/v1/status", headers=ADMIN_HEADERS, trust_env=False).json()["replicas"]
@@ -108,7 +109,7 @@ def test_readiness_counts_the_servers_and_only_the_admin_sees_where_they_are(url
 
 def test_a_reply_without_a_server_is_a_503_with_retry_after(url, fake, context):
     fake.health_status = 503
-    wait_until(lambda: not context.can_draw())
+    until(lambda: not context.can_draw())
     answer = ask(url)
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "engine_unavailable"
@@ -137,4 +138,4 @@ def test_a_reader_who_leaves_frees_the_server(url, fake, context):
         "POST", f"{url}/v1/chat/completions", json={**BODY, "stream": True, "max_tokens": 64}, trust_env=False
     ) as answer:
         next(answer.iter_lines())
-    wait_until(lambda: context.engine.loaded_versions == {1: 0} and fake.under_way == 0)
+    until(lambda: context.engine.loaded_versions == {1: 0} and fake.under_way == 0)

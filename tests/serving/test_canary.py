@@ -205,14 +205,14 @@ def test_whatever_ends_a_canary_is_seen_by_the_next_request(client, admin, candi
 
 
 def test_a_server_that_was_not_told_follows_the_canary_by_itself(store, candidate, follower):
-    from tests.serving.conftest import wait_until
+    from tests.waiting import until
 
     store.write(start_canary, 2, 0.3, **WHO)
-    wait_until(lambda: follower.canary == CanaryShare(2, 0.3))
+    until(lambda: follower.canary == CanaryShare(2, 0.3))
     store.write(start_canary, 2, 0.6, **WHO)
-    wait_until(lambda: follower.canary == CanaryShare(2, 0.6))
+    until(lambda: follower.canary == CanaryShare(2, 0.6))
     store.write(stop_canary, **WHO)
-    wait_until(lambda: follower.canary is None)
+    until(lambda: follower.canary is None)
 
 
 def test_a_restart_serves_what_the_pointer_says(store, candidate, words, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from feedback_store.outages import outage_of
-from tests.serving.conftest import wait_until
+from tests.waiting import until
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def test_a_full_disk_refuses_votes_rounds_and_promotions_while_chat_goes_on_and_
         assert client.get("/healthz").status_code == 200
     # Nobody writes: readiness finds by itself that there is room again.
     begun = time.monotonic()
-    wait_until(lambda: client.get("/readyz").status_code == 200)
+    until(lambda: client.get("/readyz").status_code == 200)
     assert time.monotonic() - begun < 5
     again = vote(client, reply_id, "meanwhile")
     assert again.status_code == 200 and again.json()["duplicate"] is False

@@ -9,7 +9,7 @@ import asyncio
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from serving.engine.vllm.base import GatewayBase
 from serving.engine.vllm.blank import blank_policy
 from serving.engine.vllm.engine import VllmEngine
 from serving.settings import PolicySettings, ServingSettings, VllmSettings
-from tests.serving.conftest import wait_until
+from tests.waiting import until, until_async
 
 GREEDY = Sampling(temperature=0, max_tokens=32)
 QUESTIONS = ("Name three birds.", "Why is the sky blue?", "Write one line about rain.")
@@ -80,7 +80,7 @@ def engine(replica: VllmServer, model_dir: Path, tmp_path_factory: pytest.TempPa
     settings = VllmSettings(replicas=(replica.url,), failover_s=START_LIMIT_S, look_every_s=0.5)
     engine = VllmEngine(base, ServingSettings(), settings, PolicyRef(1), blank=blank)
     try:
-        wait_until(lambda: engine.replicas()[0].serving, 60)
+        until(lambda: engine.replicas()[0].serving)
         yield engine
     finally:
         engine.close(10)
@@ -167,7 +167,7 @@ async def test_no_reply_is_of_two_policies_when_versions_are_swapped_under_load(
             await asyncio.to_thread(engine.load, policy)
             engine.make_live(policy.version)
             before = len(ends)
-            await until(lambda: policy in {end.policy for _, end in ends[before:]})  # noqa: B023 - awaited here
+            await until_async(lambda: policy in {end.policy for _, end in ends[before:]})  # noqa: B023 - awaited here
         swapping = False
 
     async with asyncio.TaskGroup() as tasks:
@@ -196,7 +196,7 @@ async def test_a_canary_answers_beside_the_live_version_each_by_its_own_weights(
     engine.make_live(1)
     with pytest.raises(VersionNotServed):
         engine.start(ReplyRequest(prompt, GREEDY, version=3))
-    await until(lambda: not any(policy.adapter_sha256 in "".join(served_by(replica)) for policy in policies))  # type: ignore[operator]
+    await until_async(lambda: not any(policy.adapter_sha256 in "".join(served_by(replica)) for policy in policies))  # type: ignore[operator]
 
 
 async def test_a_retired_adapter_leaves_the_server(
@@ -207,7 +207,7 @@ async def test_a_retired_adapter_leaves_the_server(
     assert any(policies[0].adapter_sha256 in name for name in served_by(replica))  # type: ignore[operator]
     await asyncio.to_thread(engine.load, PolicyRef(1))
     engine.make_live(1)
-    await until(lambda: not any(policy.adapter_sha256 in "".join(served_by(replica)) for policy in policies))  # type: ignore[operator]
+    await until_async(lambda: not any(policy.adapter_sha256 in "".join(served_by(replica)) for policy in policies))  # type: ignore[operator]
 
 
 async def test_a_stop_string_and_a_cancel_end_a_reply(engine: VllmEngine, replica: VllmServer) -> None:
@@ -221,7 +221,7 @@ async def test_a_stop_string_and_a_cancel_end_a_reply(engine: VllmEngine, replic
     stream.cancel()
     last = [item async for item in stream][-1]
     assert isinstance(last, ReplyEnd) and last.finish_reason == "cancelled"
-    await until(lambda: "vllm:num_requests_running" in (page := metrics_of(replica)) and _running(page) == 0)
+    await until_async(lambda: "vllm:num_requests_running" in (page := metrics_of(replica)) and _running(page) == 0)
 
 
 async def test_a_reply_goes_on_when_the_server_is_killed_and_started_again(
@@ -255,7 +255,3 @@ def metrics_of(replica: VllmServer) -> str:
 def _running(metrics: str) -> float:
     lines = [line for line in metrics.splitlines() if line.startswith("vllm:num_requests_running")]
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    await asyncio.to_thread(wait_until, condition, 30)

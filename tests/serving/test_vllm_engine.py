@@ -22,8 +22,8 @@ from serving.engine import (
     ReplyRequest,
 )
 from serving.settings import ServingSettings
-from tests.serving.conftest import wait_until
 from tests.serving.vllm_fake import BASE, LONGEST_TOKENS, FakeVllm, reply_of
+from tests.waiting import until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -67,10 +67,6 @@ async def read(stream) -> tuple[str, ReplyEnd]:
         assert isinstance(item, ReplyDelta)
         text += item.text
     raise AssertionError("a stream ended without its end")
-
-
-async def until(condition) -> None:
-    await asyncio.to_thread(wait_until, condition)
 
 
 async def test_a_reply_is_the_servers_tokens_with_their_summed_log_probability(
@@ -177,7 +173,7 @@ async def test_an_adapter_is_loaded_from_its_sealed_folder_warmed_and_unloaded_a
     assert engine.live == second and engine.loaded_versions == {2: 1, 3: 0}
     _, end = await read(stream)
     assert end.token_ids == reply_of(name_of(first), prompt, 100)[0]
-    await until(lambda: list(fake.adapters) == [name_of(second)])
+    await until_async(lambda: list(fake.adapters) == [name_of(second)])
     (unloaded,) = fake.posted("/v1/unload_lora_adapter")
     assert (unloaded["lora_name"], unloaded["under_way"]) == (name_of(first), 0)
     assert not any("load_inplace" in body for body in fake.posted("/v1/load_lora_adapter"))
@@ -241,7 +237,7 @@ async def test_a_cancelled_reply_stops_at_the_server_too(make_vllm, make_gateway
     _, end = await read(stream)
     assert end.finish_reason == "cancelled"
     assert 0 < len(end.token_ids) < 100
-    await until(lambda: fake.aborted == 1 and fake.under_way == 0)
+    await until_async(lambda: fake.aborted == 1 and fake.under_way == 0)
     assert engine.loaded_versions == {1: 0}
 
 
@@ -295,7 +291,7 @@ async def test_without_a_server_nothing_is_admitted_and_one_that_comes_is_used(
         await asyncio.to_thread(engine.load, policies[1])
     assert set(engine.loaded_versions) == {2}
     fake.start()
-    await until(lambda: engine.replicas()[0].serving)
+    await until_async(lambda: engine.replicas()[0].serving)
     _, end = await read(engine.start(ReplyRequest(prompt_of(engine), GREEDY)))
     assert end.policy == policies[0]
 

@@ -11,8 +11,9 @@ import pytest
 from benchmarks._adapters_made import sealed_policy
 from feedback_store.records import Sampling
 from serving.engine import EngineUnavailable, PolicyRef, QueueFull, ReplyRequest
-from tests.serving.test_vllm_engine import ENDLESS, GREEDY, lasting_prompt, name_of, prompt_of, read, until
+from tests.serving.test_vllm_engine import ENDLESS, GREEDY, lasting_prompt, name_of, prompt_of, read
 from tests.serving.vllm_fake import BASE, reply_of
+from tests.waiting import until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +51,7 @@ async def test_replies_move_from_a_crashed_server_to_the_other(make_vllm, make_g
     engine = make_gateway(one, other)
     prompt = lasting_prompt(engine)
     streams = [engine.start(ReplyRequest(prompt, HUNDRED)) for _ in range(8)]
-    await until(lambda: one.under_way == 4 and other.under_way == 4)
+    await until_async(lambda: one.under_way == 4 and other.under_way == 4)
     await asyncio.to_thread(one.kill)
     ends = [end for _, end in await asyncio.gather(*(read(stream) for stream in streams))]
     assert {end.token_ids for end in ends} == {reply_of(BASE, prompt, 100)[0]}
@@ -147,16 +148,16 @@ async def test_replies_are_spread_over_two_servers_and_the_less_busy_one_is_chos
     engine = make_gateway(one, other)
     prompt = lasting_prompt(engine)
     streams = [engine.start(ReplyRequest(prompt, ENDLESS)) for _ in range(10)]
-    await until(lambda: one.under_way + other.under_way == 10)
+    await until_async(lambda: one.under_way + other.under_way == 10)
     assert (one.most_under_way, other.most_under_way) == (5, 5)
     assert {state.in_flight for state in engine.replicas()} == {5}
     gone = next(stream for stream in streams)
     gone.cancel()
     await read(gone)
-    await until(lambda: one.under_way + other.under_way == 9)
+    await until_async(lambda: one.under_way + other.under_way == 9)
     lighter = one if one.under_way == 4 else other
     streams.append(engine.start(ReplyRequest(prompt, ENDLESS)))
-    await until(lambda: lighter.under_way == 5)
+    await until_async(lambda: lighter.under_way == 5)
     for stream in streams:
         stream.cancel()
 
@@ -174,7 +175,7 @@ async def test_a_server_that_lags_holds_up_no_promote_and_gets_the_version_when_
         assert end.policy == policy
     assert len(quick.replies_to(name_of(policy))) == 4
     slow.loads_held = False
-    await until(lambda: all(state.serving for state in engine.replicas()))
+    await until_async(lambda: all(state.serving for state in engine.replicas()))
     for _ in range(2):
         await read(engine.start(ReplyRequest(prompt_of(engine), GREEDY)))
     assert len(slow.replies_to(name_of(policy))) > 0
@@ -191,12 +192,12 @@ async def test_a_server_that_says_it_is_unwell_gets_no_request(make_vllm, make_g
     one, other = make_vllm(), make_vllm()
     engine = make_gateway(one, other)
     one.health_status = 503
-    await until(lambda: not engine.replicas()[0].serving)
+    await until_async(lambda: not engine.replicas()[0].serving)
     for _ in range(3):
         await read(engine.start(ReplyRequest(prompt_of(engine), GREEDY)))
     assert one.replies_to(BASE) == []
     one.health_status = 200
-    await until(lambda: engine.replicas()[0].serving)
+    await until_async(lambda: engine.replicas()[0].serving)
 
 
 async def test_a_server_with_another_tokenizer_is_not_used(make_vllm, make_gateway, gateway_base) -> None:
@@ -206,19 +207,19 @@ async def test_a_server_with_another_tokenizer_is_not_used(make_vllm, make_gatew
 
     fake = make_vllm(tokenizer=Shifted())
     engine = make_gateway(fake, ready=False)
-    await until(lambda: "tokenizer" in (engine.replicas()[0].trouble or ""))
+    await until_async(lambda: "tokenizer" in (engine.replicas()[0].trouble or ""))
     with pytest.raises(EngineUnavailable):
         engine.start(ReplyRequest(prompt_of(engine), GREEDY))
 
 
 async def test_a_server_whose_log_probabilities_are_not_the_models_own_is_not_used(make_vllm, make_gateway) -> None:
     engine = make_gateway(make_vllm(processed_logprobs=True), ready=False)
-    await until(lambda: "raw_logprobs" in (engine.replicas()[0].trouble or ""))
+    await until_async(lambda: "raw_logprobs" in (engine.replicas()[0].trouble or ""))
 
 
 async def test_a_server_that_serves_another_model_names_both(make_vllm, make_gateway) -> None:
     engine = make_gateway(make_vllm(), ready=False, served_model="other")
-    await until(lambda: "no base model 'other'" in (engine.replicas()[0].trouble or ""))
+    await until_async(lambda: "no base model 'other'" in (engine.replicas()[0].trouble or ""))
 
 
 async def test_the_api_key_is_sent_and_logged_nowhere(make_vllm, make_gateway, caplog) -> None:
@@ -228,7 +229,7 @@ async def test_the_api_key_is_sent_and_logged_nowhere(make_vllm, make_gateway, c
     engine = make_gateway(fake, api_key=key)
     await read(engine.start(ReplyRequest(prompt_of(engine), GREEDY)))
     wrong = make_gateway(fake, api_key="another-key", ready=False)
-    await until(lambda: "THUMBWISE_VLLM_API_KEY" in (wrong.replicas()[0].trouble or ""))
+    await until_async(lambda: "THUMBWISE_VLLM_API_KEY" in (wrong.replicas()[0].trouble or ""))
     ours = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("serving"))
     assert "replica there" in ours
     assert key not in caplog.text and "another-key" not in caplog.text

@@ -1,7 +1,6 @@
 """What is erased is gone from the files too: raw bytes of the database, its log and its freed pages are searched."""
 
 import secrets
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from feedback_store.review import Target
 from feedback_store.settings import StoreSettings
 from feedback_store.store import Store
 from tests.store.conftest import BASE_MODEL, Scene, make_reply
+from tests.waiting import until
 
 KINDS = ("asked", "answered", "reason", "rewrite", "note", "correction", "label", "suspicion", "echo", "long")
 PLANTED = {kind: f"{kind}x{secrets.token_hex(6)}" for kind in KINDS}
@@ -128,9 +128,7 @@ def test_who_still_reads_an_old_moment_is_waited_for_and_then_it_is_overwritten(
         opened.write(raters.ensure_rater, "late", "web")  # nobody is held up for ever
     keeper.start()
     try:
-        until = time.monotonic() + 30
-        while opened.read(erasures.not_overwritten) and time.monotonic() < until:
-            time.sleep(0.05)
+        until(lambda: not opened.read(erasures.not_overwritten))
     finally:
         keeper.close()
     assert found_in(opened) == set()

@@ -13,7 +13,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +28,13 @@ from bot.telegram.process import TelegramBot, run_until
 from feedback_store.feedback import recent_feedback
 from tests.bots import RunningBot
 from tests.telegram.wire import Json
+from tests.waiting import until
 from tests.web.parts import Site
 
 HOME = Path(__file__).parents[2] / ".telegram-test-api"
 TOKEN = "666666:AAtoken-of-the-independent-test-canary-67890"
 """A number as long as those of real tokens; its getMe says 666 to any."""
 ANNA = 7_123
-PATIENCE_S = 30.0
 SERVER = """
 const Server = require("telegram-test-api");
 const server = new Server({ host: "127.0.0.1", port: Number(process.argv[1]), storeTimeout: 600 });
@@ -116,15 +116,6 @@ def keys(stored: Json) -> list[Json]:
     return [key for row in stored["message"].get("reply_markup", {}).get("inline_keyboard", []) for key in row]
 
 
-def wait(found: Callable[[], Any], what: str) -> Any:
-    """Wait until `found()` is true, and return it."""
-    looks = int(PATIENCE_S / 0.05)
-    while not (value := found()):
-        assert (looks := looks - 1) >= 0, f"waited {PATIENCE_S:.0f} s in vain for {what}"
-        time.sleep(0.05)
-    return value
-
-
 @pytest.fixture
 def independent(tmp_path: Path) -> Iterator[Independent]:
     with socket.socket() as probe:
@@ -168,10 +159,10 @@ def test_a_chat_and_a_vote_come_through_a_telegram_that_others_wrote(
     monkeypatch.setattr("bot.telegram.process.HTTPXRequest", SmoothedRequest)
     with bot_at(independent, site, tmp_path / "bot"):
         independent.says("/privacy")
-        (privacy,) = wait(independent.hears, "the answer to a command")
+        (privacy,) = until(independent.hears, "the answer to a command")
         assert "keyed hash" in privacy["message"]["text"]
         independent.says("echo: Hello **there**.")
-        consent, reply = wait(lambda: independent.hears()[1:] if len(independent.hears()) >= 3 else None, "a reply")
+        consent, reply = until(lambda: independent.hears()[1:] if len(independent.hears()) >= 3 else None, "a reply")
         assert "learn" in consent["message"]["text"] and [key["text"] for key in keys(consent)]
         assert reply["message"]["text"] == "Hello there."
         assert reply["message"]["entities"] == [{"type": "bold", "offset": 6, "length": 5}]
@@ -181,7 +172,7 @@ def test_a_chat_and_a_vote_come_through_a_telegram_that_others_wrote(
             return [key["text"] for key in keys(independent.hears()[2])]
 
         independent.presses(reply, "👍")
-        wait(lambda: "✅ 👍" in now(), "the tick")
+        until(lambda: "✅ 👍" in now(), "the tick")
         independent.presses(independent.hears()[2], "👎")
-        wait(lambda: "✅ 👎" in now(), "the other tick")
+        until(lambda: "✅ 👎" in now(), "the other tick")
     assert [one.act.thumb for one in site.store.read(recent_feedback, 10)] == ["down", "up"]

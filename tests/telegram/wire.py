@@ -26,13 +26,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.canaries import said
+from tests.waiting import PATIENCE_S, until
 
 Json = dict[str, Any]
 BOT_ID = 123456789
 TOKEN = f"{BOT_ID}:AAtoken-of-the-wire-tests-canary-12345"
 BOT = {"id": BOT_ID, "is_bot": True, "first_name": "Thumbwise", "username": "thumbwise_test_bot"}
 LOOK_EVERY_S = 0.05
-PATIENCE_S = 30.0
+
 """How long a condition is waited for: the machine may be busy with other things."""
 
 
@@ -395,11 +396,7 @@ def wire_at_port(wire: Wire) -> Iterator[str]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    deadline = time.monotonic() + PATIENCE_S
-    while not server.started:
-        if time.monotonic() > deadline:
-            raise AssertionError("the fake Telegram did not start")
-        time.sleep(0.005)
+    until(lambda: server.started, "the fake Telegram to start")
     try:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/bot"
     finally:

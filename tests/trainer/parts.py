@@ -1,6 +1,5 @@
 """Small things that trainer tests are made of: replies, acts, rows, and a store full of thumbs."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -144,10 +143,3 @@ def ask(house: House, **wish: object) -> int:
 
 def read_round(store: Store, round_id: int) -> Round:
     return store.read(rounds.get_round, round_id)
-
-
-def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)

@@ -16,8 +16,8 @@ from tests.trainer.parts import (
     fill_with_feedback,
     make_reply,
     read_round,
-    until,
 )
+from tests.waiting import until
 from trainer.job import HELD_OUT_FILE, JOB_FILE, LOG_FILE, ROLLOUTS_FILE, SEALED_FILE, TRAIN_FILE, UNJUDGED_FILE
 from trainer.method_settings import OnlineSettings, RewardSettings
 from trainer.readiness import readiness
@@ -87,8 +87,8 @@ def test_a_cancelled_round_ends_its_process_and_leaves_no_texts(make_house: Make
     until(lambda: store.read(rounds.metrics, round_id))
     store.write(rounds.cancel_round, round_id, "test")
     begun = time.monotonic()
-    until(lambda: states == [True, False], 10)
-    until(lambda: not (context.round_folder(round_id) / TRAIN_FILE).exists(), 10)
+    until(lambda: states == [True, False])
+    until(lambda: not (context.round_folder(round_id) / TRAIN_FILE).exists())
     assert time.monotonic() - begun < 5
     supervisor.close()
     assert read_round(store, round_id).state == "cancelled"
@@ -114,7 +114,7 @@ def test_a_round_whose_supervisor_stopped_goes_on_from_its_sealed_adapter(make_h
     metrics = len(store.read(rounds.metrics, round_id))
 
     second = Supervisor(context)
-    until(second.run_next, 20)  # when the lease has run out
+    until(second.run_next)  # when the lease has run out
     ended = read_round(store, round_id)
     assert ended.state == "published", ended.reason
     assert ended.fence == 2

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tests.trainer.parts import PEFT_NOISE, QUICK_TRAINING, MakeHouse, ask, fill_with_feedback, read_round, until
+from tests.trainer.parts import PEFT_NOISE, QUICK_TRAINING, MakeHouse, ask, fill_with_feedback, read_round
 from tests.trainer.several_program import train_share_and_another
 from tests.trainer.test_methods import one_step, pairs, votes
 from tests.trainer.test_online import QUICK_ONLINE, prompts
 from tests.trainer.test_resume import examples
 from tests.trainer.test_reward_model import QUICK_REWARD, comparisons
+from tests.waiting import until
 from trainer.child import TrainingProcess, child_environment, launch_arguments
 from trainer.job import SEALED_FILE, Job, Row, VoteRow, write_job
 from trainer.round_folder import RUN_LOCK
@@ -178,7 +179,7 @@ def test_a_round_of_two_processes_dies_and_goes_on_as_a_whole(job: Job, tmp_path
     helper = helper_of(folder)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    until(lambda: not Path(f"/proc/{helper}").exists(), 10)
+    until(lambda: not Path(f"/proc/{helper}").exists())
 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

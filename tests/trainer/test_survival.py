@@ -15,8 +15,9 @@ import pytest
 from feedback_store import rounds, versions
 from feedback_store.store import Store
 from tests.databases import url_of
-from tests.trainer.parts import MakeHouse, ask, fill_with_feedback, read_round, until
+from tests.trainer.parts import MakeHouse, ask, fill_with_feedback, read_round
 from tests.trainer.supervisor_program import BASE_MODEL
+from tests.waiting import until
 from trainer import failpoints, round_folder
 from trainer.failures import in_words
 from trainer.job import CHECKPOINTS_DIR, Job, PromptRow, VoteRow, write_job
@@ -270,7 +271,7 @@ def test_a_lease_beats_by_itself_and_tells_when_it_is_lost(make_house: MakeHouse
     assert claimed is not None
     lease = Lease(house.store, claimed, 0.4).start()
     lease.progressed()
-    until(lambda: read_round(house.store, round_id).attempts == 0, 10)
+    until(lambda: read_round(house.store, round_id).attempts == 0)
     lease.check()
     house.store.write(rounds.cancel_round, round_id, "anna")
 
@@ -281,7 +282,7 @@ def test_a_lease_beats_by_itself_and_tells_when_it_is_lost(make_house: MakeHouse
             return "cancelled by anna" in str(taken)
         return False
 
-    until(lost, 10)
+    until(lost)
     lease.close()
 
 

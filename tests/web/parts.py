@@ -11,7 +11,7 @@ from feedback_store.feedback import recent_feedback
 from feedback_store.records import NewFeedback
 from tests.web.running import Running
 
-PATIENCE_MS = 20_000
+PATIENCE_MS = 45_000
 """How long a condition is waited for: far more than it takes, because the machine may be busy with other things."""
 Site = Running
 """A running server and its parts."""

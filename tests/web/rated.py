@@ -1,13 +1,13 @@
 """Replies with feedback for the browser tests of Inbox and Annotate, each set in a channel of its own."""
 
-import time
 from dataclasses import dataclass, field
 
 from feedback_store import annotation_queues, feedback, raters, replies
 from feedback_store.connection import Connection
 from feedback_store.inbox import has_news
 from feedback_store.records import Comparison, NewFeedback, Reply, Sampling, Thumb
-from tests.web.parts import PATIENCE_MS, Site
+from tests.waiting import until
+from tests.web.parts import Site
 
 
 @dataclass
@@ -24,14 +24,8 @@ class Rated:
             self.site.store.write(raters.ensure_rater, self.raters[-1], self.name)
 
     def taken_up(self) -> None:
-        """Wait until the inbox shows all that was said: a page waits a second for it at most, and says what is to come.
-
-        Raises TimeoutError."""
-        until = time.monotonic() + PATIENCE_MS / 1000
-        while self.site.store.read(has_news):
-            if time.monotonic() > until:
-                raise TimeoutError("the inbox did not take up its news: does the site's inbox keeper run?")
-            time.sleep(0.02)
+        """Wait until the inbox shows all that was said: a page waits a second at most, and says what is to come."""
+        until(lambda: not self.site.store.read(has_news), "the inbox's news: does the site's inbox keeper run?")
 
     def reply(self, name: str, question: str, text: str, **changes: object) -> str:
         """Store a reply and return its id."""
