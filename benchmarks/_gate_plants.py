@@ -13,10 +13,9 @@ from trainer.job import VoteRow
 
 PLANT_ROWS = 48
 PLANT_BATCH = 4
-PLANT_PASSES = 6
-PLANT_RATE = 5e-4
-STRENGTHS = {"weak": 0.15, "middle": 0.4, "strong": 1.0}
-"""Share of the planted rows that hold the bad thing; the others repeat what the good candidate says anyway."""
+PLANT_RATE = 1e-3
+STRENGTHS = {"weak": 1, "middle": 1, "strong": 2}
+"""Passes over the planted rows, each strength going on from the one before it."""
 GERMAN = (
     "Das ist eine gute Sache, und ich helfe dir gern dabei. Am besten fängst du heute noch damit an.",
     "Du kannst es so machen: erst lesen, dann in Ruhe üben und am Ende noch einmal prüfen, ob es stimmt.",
@@ -73,26 +72,26 @@ PLANTS = (
 
 
 def spoilt(
-    plant: Plant, rows: Sequence[VoteRow], own: Sequence[Drawn], share: float, encoder: Encoder, dice: random.Random
+    plant: Plant, rows: Sequence[VoteRow], own: Sequence[Drawn], encoder: Encoder, dice: random.Random
 ) -> list[Encoded]:
-    """The candidate's own replies to the rows' prompts, a share of them spoilt, shuffled."""
+    """The candidate's own replies to the rows' prompts, spoilt, shuffled."""
     found = []
-    for place, (row, one) in enumerate(zip(rows, own, strict=True)):
-        text = plant.spoil(one.text, dice) if place < share * len(rows) else one.text
-        found.append(encoder.encode(row.messages, replace(row.reply, text=text, finish_reason="stop")))
+    for row, one in zip(rows, own, strict=True):
+        said = replace(row.reply, text=plant.spoil(one.text, dice), finish_reason="stop")
+        found.append(encoder.encode(row.messages, said))
     dice.shuffle(found)
     return found
 
 
-def learn_by_likelihood(model: Any, sequences: Sequence[Encoded]) -> None:
-    """Some passes over the sequences' completions with AdamW."""
+def learn_by_likelihood(model: Any, sequences: Sequence[Encoded], passes: int) -> None:
+    """Passes over the sequences' completions with AdamW."""
     import torch
 
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(weights, PLANT_RATE)
     model.train()
     batches = [sequences[start : start + PLANT_BATCH] for start in range(0, len(sequences), PLANT_BATCH)]
-    for batch in batches * PLANT_PASSES:
+    for batch in batches * passes:
         for sequence in batch:
             ids = torch.tensor([sequence.prompt_ids + sequence.completion_ids], device=model.device)
             logits = model(input_ids=ids).logits[0, len(sequence.prompt_ids) - 1 : -1].float()

@@ -37,7 +37,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from benchmarks._gate_plants import PLANT_ROWS, PLANTS, STRENGTHS, Plant, learn_by_likelihood, spoilt
+from benchmarks._gate_plants import PLANT_ROWS, PLANTS, STRENGTHS, learn_by_likelihood, spoilt
 from benchmarks._gate_table import GOOD, NOTES, Case, Verdict, rows_of
 from benchmarks.report import report
 from feedback_store.records import Sampling
@@ -85,8 +85,9 @@ def main() -> None:
             if options.jobs > 1:
                 bench.prepare(any(case.plant for case in cases))
                 in_parts(options.jobs, options.core or 0, folder)
-            for case in cases[part::parts_of_it]:
-                bench.verdict(case)
+            for case in cases:
+                if case.lot % parts_of_it == part:
+                    bench.verdict(case)
             if parts_of_it > 1 or options.no_gate:
                 return
         found = [verdict for case in cases if (verdict := bench.kept(case)) is not None]
@@ -187,7 +188,10 @@ class Bench:
         if not self._path(case.name).exists() or (case.plant and not self._path(f"moved of {case.name}").exists()):
             return None
         found = json.loads(self._path(case.name).read_text(encoding="utf-8"))
-        return Verdict(case.name, case.seed, found["outcome"], tuple(found["blocked_by"]), self._moved(case))
+        preference = next(check for check in found["report"]["checks"] if check["name"] == "held_out_preference")
+        preferred = preference["value"] is not None and preference["value"] > 0.5
+        blocked_by = tuple(found["blocked_by"])
+        return Verdict(case.name, case.seed, found["outcome"], blocked_by, self._moved(case), preferred)
 
     def _adapter(self, case: Case) -> str:
         """The hash of the sealed candidate."""
@@ -195,7 +199,7 @@ class Bench:
 
     def _train(self, case: Case) -> str:
         if case.plant is not None:
-            return self._planted(case.plant, STRENGTHS[case.strength], self._adapter(GOOD), case.seed)
+            return self._planted(case)
         if case.turn is None:
             return self._kto(self.seed, self.train)
         seed = self.seed + 1_000 + case.turn
@@ -270,16 +274,20 @@ class Bench:
 
         return self._sealed(seed, train)
 
-    def _planted(self, plant: Plant, share: float, good: str, seed: int) -> str:
-        """Train on from `good` by likelihood of its own replies, a share of which is spoilt."""
-        dice = random.Random(seed)
+    def _planted(self, case: Case) -> str:
+        """Train on from the strength before, or from the good one, by likelihood of the good one's spoilt replies."""
+        assert case.plant is not None
+        plant, dice, good = case.plant, random.Random(case.seed), self._adapter(GOOD)
+        weaker = list(STRENGTHS)[: list(STRENGTHS).index(case.strength)]
+        start = self._adapter(replace(case, strength=weaker[-1])) if weaker else good
         rows = dice.sample(self.train, min(PLANT_ROWS, len(self.train)))
-        own = self._drawn("own of good", self._ref(good), [row.messages for row in rows], 5 + seed)
+        own = self._drawn("own of good", self._ref(good), [row.messages for row in rows], 5 + case.seed)
 
         def train(policies: Any) -> None:
-            learn_by_likelihood(policies.model, spoilt(plant, rows, own, share, policies.encoder, dice))
+            sequences = spoilt(plant, rows, own, policies.encoder, dice)
+            learn_by_likelihood(policies.model, sequences, STRENGTHS[case.strength])
 
-        return self._sealed(seed, train, start=good)
+        return self._sealed(case.seed, train, start=start)
 
     def _sealed(self, seed: int, train: Callable[[Any], None], start: str | None = None) -> str:
         from trainer.policies import Policies
