@@ -263,6 +263,9 @@ class GateSettings(BaseModel):
     """How many times, at most, as many replies again are drawn while a check on their texts is inconclusive."""
     reply_tokens: int = Field(default=96, ge=8)
     """Most tokens of each of those replies."""
+    steps_back: int = Field(default=1, ge=0, le=3)
+    """How many times a candidate that held-out people prefer, and that is refused for going too far, is judged again
+    with half its step."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Of every interval in the gate's report."""
     held_out_auc: float = Field(default=0.5, ge=0, le=1)

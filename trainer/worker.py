@@ -188,8 +188,6 @@ def train(folder: Path, job: Job, emit: Emit) -> "Policies | None":
 
 def _run(folder: Path, job: Job, emit: Emit) -> None:
     from serving.engine.allocator import give_back_freed_memory
-    from trainer.drawing import engine_draw
-    from trainer.gate import run_gate
     from trainer.methods.steps import stop_when_cancelled
     from trainer.policies import Policies
 
@@ -216,20 +214,49 @@ def _run(folder: Path, job: Job, emit: Emit) -> None:
     if gate_file.exists() or policies is None:
         report = json.loads(gate_file.read_text(encoding="utf-8"))
     else:
-        report = run_gate(
-            policies,
-            job,
-            sealed["adapter_sha256"],
-            train=_judgements(read_rows(folder, TRAIN_FILE)),
-            held_out=_judgements(read_rows(folder, HELD_OUT_FILE)),
-            prompts=read_prompts(folder),
-            draw=engine_draw(job, _each(partial(stop_when_cancelled, folder), _sign_of_life(emit, "gating")), keep=2),
-            emit=emit,
-            metrics=sealed["metrics"],
-        )
+        report = _judged(policies, job, folder, sealed, emit)
         write_whole(gate_file, json.dumps(report))
     emit("gate", report=report)
     emit("done", metrics=sealed["metrics"])
+
+
+def _judged(policies: "Policies", job: Job, folder: Path, sealed: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Put what is sealed to the gate, and shorter steps of it if it went too far. A shorter step is noted in the folder
+    before it is judged, so that a process that takes the round up again judges that one."""
+    from trainer.drawing import engine_draw
+    from trainer.gate import run_gate
+    from trainer.methods.steps import stop_when_cancelled
+    from trainer.step_back import judge_in_steps, live_drawn_once, step_back
+
+    look = _each(partial(stop_when_cancelled, folder), _sign_of_life(emit, "gating"))
+    draw = live_drawn_once(engine_draw(job, look, keep=2), job)
+    rows = {"train": read_rows(folder, TRAIN_FILE), "held_out": read_rows(folder, HELD_OUT_FILE)}
+    steps: list[dict[str, Any]] = sealed.get("steps", [])
+
+    def judge(sha256: str) -> dict[str, Any]:
+        return run_gate(
+            policies,
+            job,
+            sha256,
+            train=_judgements(rows["train"]),
+            held_out=_judgements(rows["held_out"]),
+            prompts=read_prompts(folder),
+            draw=draw,
+            emit=emit,
+            metrics=sealed["metrics"],
+        )
+
+    def shorten() -> str | None:
+        stop_when_cancelled(folder)
+        if not step_back(policies):
+            return None
+        sha256 = seal(policies, job, folder)
+        write_whole(folder / SEALED_FILE, json.dumps(sealed | {"adapter_sha256": sha256, "steps": steps}))
+        emit("sealed", adapter_sha256=sha256, metrics=sealed["metrics"])
+        emit("state", state="gating", detail={"doing": "half the step"})
+        return sha256
+
+    return judge_in_steps(judge, shorten, sealed["adapter_sha256"], steps, job.gate.steps_back)
 
 
 def _reaching(emit: Emit) -> Emit:

@@ -12,6 +12,7 @@ GATE_REPORT = {
     "schema": 1,
     "outcome": "pass",
     "summary": "passed with warnings: median length is 31, wanted 33.1 to 81.2",
+    "steps": [{"step": 1, "outcome": "fail", "summary": "one opening in 31% of replies, wanted at most 20%"}],
     "checks": [
         {
             "name": "held_out_preference", "value": 0.713, "interval": [0.604, 0.812], "threshold": 0.5, "hard": True,

@@ -78,6 +78,7 @@ def test_the_gate_is_a_table_with_intervals_verdicts_and_replies_before_and_afte
     training: Round, open_as: Callable[..., Page]
 ) -> None:
     page = open_as("operator", f"/dashboard/rounds/{training.round_id - 1}")
+    expect(page.get_by_text("A step twice as long was refused: one opening in 31% of replies")).to_be_visible()
     rows = page.get_by_role("region", name="The gate's checks").locator("tbody tr")
     auc = rows.filter(has_text="Prefers what held-out raters preferred")
     expect(auc).to_contain_text("0.713")

@@ -18,6 +18,8 @@ def print_gate(report: Mapping[str, Any]) -> None:
     outcome = outcome_of(report)
     out = to_stdout()
     out.print(f"gate: [{COLOURS.get(outcome, 'bold')}]{outcome}[/]")
+    for before in report.get("steps") or ():
+        out.print(f"a step twice as long was refused: {before['summary']}", markup=False, soft_wrap=True)
     checks = report.get("checks") or ()
     rows = [
         (
