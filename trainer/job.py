@@ -9,8 +9,8 @@
       unjudged.jsonl  pairs of replies that nobody compared yet: a weak reward model asks about some of them
       reward.json     the reward model's hash, metrics and report, of a round that trains one
       cancel          made by whoever wants the process to stop after its present step
-      sealed.json     the sealed adapter's hash, the training's metrics, and which longer steps the gate refused: from here
-                      on only the gate is left
+      sealed.json     the sealed adapter's hash, the training's metrics, and which longer steps the gate refused: from
+                      here on only the gate is left
       gate.json       the gate's report: from here on nothing is left but to publish
       run.lock        held by the training process (round_folder.py)
       checkpoints/    resumable states of the training (checkpoints.py)
