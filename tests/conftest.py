@@ -45,7 +45,7 @@ TOKENIZER_TEXT = (
 @pytest.fixture(scope="session", autouse=True)
 def _secrets_kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fail the run's last test if a secret, or what somebody said, stands where it does not belong."""
-    with secrets_kept(tmp_path_factory.getbasetemp()):
+    with secrets_kept(tmp_path_factory.getbasetemp(), lambda: SERVER.files):
         yield
 
 

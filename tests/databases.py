@@ -41,6 +41,11 @@ class Server:
             self._address = self._parts.enter_context(running_postgres())
         return self._address
 
+    @property
+    def files(self) -> list[Path]:
+        """Where its databases, its write-ahead log and its own log lie; none where it was not used."""
+        return [Path(self._address.rpartition("host=")[2])] if self._address else []
+
     def new(self, template: str = "template1") -> str:
         """Make a database and return its URL."""
         name = f"test_{next(self._numbers)}"

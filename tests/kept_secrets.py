@@ -3,8 +3,9 @@
 Every secret that the program makes in this process (API keys, sessions' tokens, invitations, the ways to sign-in
 providers) begins with a mark here, and those that tests choose themselves are known (CHOSEN). Our own modules' logs are
 kept at DEBUG. When the run is over, everything that the tests wrote is searched for both: databases with their logs,
-exports, logs, spools, whatever lies below the run's folder. What a server in a process of its own had made is searched
-for in that server's folder. The log is also searched for what people said to the servers of this process.
+exports, logs, spools, whatever lies below the run's folder, and the files and the log of the tests' PostgreSQL. What
+a server in a process of its own had made is searched for in that server's folder. The log is also searched for what
+people said to the servers of this process. An answer of an error to a test's own client is searched when it comes.
 
 One needle and a handful of others: a second or two for the whole suite.
 """
@@ -12,12 +13,14 @@ One needle and a handful of others: a second or two for the whole suite.
 import logging
 import mmap
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from unittest.mock import patch
+
+import httpx
 
 import feedback_store.replies
 from feedback_store.access import flows, keys, sessions, users
@@ -52,9 +55,11 @@ class MarkedSecrets:
 
 
 @contextmanager
-def secrets_kept(folder: Path) -> Iterator[None]:
-    """Watch a run whose files are below `folder`. Raises AssertionError, which names places and never a secret."""
+def secrets_kept(folder: Path, elsewhere: Callable[[], list[Path]] = list) -> Iterator[None]:
+    """Watch a run whose files are below `folder`, and at its end also below what `elsewhere` names. Raises
+    AssertionError, which names places and never a secret."""
     texts: set[str] = set()
+    errors: set[str] = set()
     handler = logging.FileHandler(folder / LOG, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s %(message)s"))
     loggers = [logging.getLogger(name) for name in OURS]
@@ -63,6 +68,8 @@ def secrets_kept(folder: Path) -> Iterator[None]:
         logger.setLevel(logging.DEBUG)
     patches = [patch.object(module, "secrets", MarkedSecrets()) for module in MAKERS]
     patches.append(patch.object(feedback_store.replies, "reply_values", _noting(texts)))
+    patches.append(patch.object(httpx.Client, "send", _looking_at_errors(errors)))
+    patches.append(patch.object(httpx.AsyncClient, "send", _looking_at_errors_later(errors)))
     for one in patches:
         one.start()
     try:
@@ -75,6 +82,7 @@ def secrets_kept(folder: Path) -> Iterator[None]:
             logger.setLevel(logging.NOTSET)
         handler.close()
     found = leaks(folder) + [f"{LOG}: what somebody said" for _ in found_in(folder / LOG, sorted(texts))]
+    found += sorted(errors) + [leak for other in elsewhere() for leak in leaks(other)]
     assert not found, f"secrets or texts outside their places: {sorted(set(found))}"
 
 
@@ -102,6 +110,37 @@ def found_in(path: Path, needles: tuple[str, ...] | list[str]) -> list[str]:
         return []  # no run needs to log anything, and an empty file cannot be mapped
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return [needle for needle in needles if content.find(needle.encode("utf-8", "backslashreplace")) >= 0]
+
+
+def leak_of_error(answer: httpx.Response) -> str | None:
+    """Name the request whose answer of an error holds a secret."""
+    if not answer.is_error or not answer.is_stream_consumed or not answer.is_closed:
+        return None
+    if not any(needle.encode() in answer.content for needle in (MARK, *CHOSEN)):
+        return None
+    return f"{answer.status_code} of {answer.request.method} {answer.request.url.path}"
+
+
+def _looking_at_errors(errors: set[str]) -> Any:
+    original = httpx.Client.send
+
+    def send(self: httpx.Client, request: httpx.Request, **options: Any) -> httpx.Response:
+        answer = original(self, request, **options)
+        errors.update(filter(None, [leak_of_error(answer)]))
+        return answer
+
+    return send
+
+
+def _looking_at_errors_later(errors: set[str]) -> Any:
+    original = httpx.AsyncClient.send
+
+    async def send(self: httpx.AsyncClient, request: httpx.Request, **options: Any) -> httpx.Response:
+        answer = await original(self, request, **options)
+        errors.update(filter(None, [leak_of_error(answer)]))
+        return answer
+
+    return send
 
 
 def _noting(texts: set[str]) -> Any:

@@ -6,11 +6,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
+from benchmarks._postgres import running_postgres
 from feedback_store.access import keys, sessions, users
 from feedback_store.store import Store
-from tests.kept_secrets import CHOSEN, MARK, leaks
+from tests.kept_secrets import CHOSEN, MARK, leak_of_error, leaks
 
 
 @pytest.fixture
@@ -52,3 +54,25 @@ def test_what_the_program_makes_while_tests_run_bears_the_mark_and_works(tmp_pat
 @pytest.mark.parametrize("name", ["bot", "feedback_store", "serving", "thumbwise", "trainer"])
 def test_our_logs_are_kept_at_debug(name: str) -> None:
     assert logging.getLogger(f"{name}.any").isEnabledFor(logging.DEBUG)
+
+
+def test_a_secret_in_the_answer_of_an_error_is_found_and_not_repeated() -> None:
+    request = httpx.Request("GET", "http://127.0.0.1/v1/keys?of=anna")
+    told = [
+        leak_of_error(httpx.Response(status, text=text, request=request))
+        for status, text in ((200, MARK + "abc"), (401, "a wrong key"), (401, f"the key is not {MARK}abc"))
+    ]
+    assert told == [None, None, "401 of GET /v1/keys"]
+
+
+@pytest.mark.postgres
+def test_a_secret_is_found_in_the_files_of_the_tests_postgresql() -> None:
+    import psycopg
+
+    with running_postgres() as server:
+        files = Path(server.rpartition("host=")[2])
+        assert leaks(files) == []
+        with psycopg.connect(server.format(database="postgres"), autocommit=True) as connection:
+            connection.execute("CREATE TABLE notes (words TEXT)")
+            connection.execute("INSERT INTO notes VALUES (%s)", (MARK + "0123456789",))
+        assert any(name.startswith("data/pg_wal/") for name in leaks(files))
