@@ -45,6 +45,7 @@ HEADLINES = {
         "SQLite: thumbs down of version 4 about a word, 95 % within",
         "PostgreSQL: thumbs down of version 4 about a word, 95 % within",
     ),
+    "gate_roc": ("nothing learnt, promoted", "planted and moved ten points"),
     "round_time": ("a KTO round over 200 thumbs",),
     "start": ("start until the first message",),
 }

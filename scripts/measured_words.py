@@ -26,6 +26,12 @@ CASES = {
     r"(\w+): thumbs down of version 4 about a word, 95 % within": (
         r"\1：在 10 万条回复中找出版本 4 关于某个词的踩，95 % 的页面在此时间之内"
     ),
+    r"nothing learnt, promoted \((\d+) of (\d+)\)": (
+        r"什么也没学到却被晋升的候选版本（\2 个中的 \1 个；比较对象：只看偏好的关卡）"
+    ),
+    r"planted and moved ten points: blocked \((\d+) of (\d+)\)": (
+        r"植入了坏行为、偏移达十个百分点，被拦下的候选版本（\2 个中的 \1 个；比较对象：只看偏好的关卡）"
+    ),
     r"votes, seed 0: time on 2 cores": "真实评价，种子 0：双核上的时间",
     r"shuffled, seed 0: win rate against the base (\[.*\]) \(gates: (\w+) then (\w+)\)": (
         r"打乱的评价，种子 0：对基础模型的胜率 \1（关卡：先\2，后\3）"
