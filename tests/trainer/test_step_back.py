@@ -107,7 +107,7 @@ def test_a_round_seals_and_judges_half_the_step_and_goes_on_there_after_a_kill(
     job = make_folder(one_step(job, "kto"), folder, "kto", threads=1, niceness=0)
     events: list[dict[str, Any]] = []
     judged: list[str] = []
-    said = [report_of(LIKED, check("opening", "fail")), KeyboardInterrupt(), report_of(LIKED)]
+    said: list[Any] = [report_of(LIKED, check("opening", "fail")), KeyboardInterrupt(), report_of(LIKED)]
 
     def run_gate(policies: Policies, job: Job, sha256: str, **others: Any) -> dict[str, Any]:
         judged.append(sha256)
