@@ -53,11 +53,12 @@ class Person:
         return written
 
     def presses(self, found: Json, label: str) -> Asked:
-        """Press the button whose label holds `label`."""
-        for button in buttons(found["components"]):
-            if label in label_of(button):
-                return self.sends_data(found, button["custom_id"])
-        raise AssertionError(f"no button {label!r} below {found['components']}")
+        """Press the button whose label holds `label`, once it is there: a reply that still grows has none."""
+        button = self.wire.wait(
+            lambda: next((one for one in buttons(found["components"]) if label in label_of(one)), None),
+            f"a button {label!r} below {found['id']}",
+        )
+        return self.sends_data(found, button["custom_id"])
 
     def sends_data(self, found: Json, custom_id: str) -> Asked:
         """Press a button with data of one's own choice, as a modified app can."""

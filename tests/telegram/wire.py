@@ -325,12 +325,12 @@ class Person:
         return message
 
     def presses(self, message: Json, label: str) -> str:
-        """Press the key whose label holds `label`, and return the press's id."""
-        for row in message["reply_markup"]["inline_keyboard"]:
-            for key in row:
-                if label in key["text"]:
-                    return self.sends_data(message, key["callback_data"])
-        raise AssertionError(f"no key {label!r} below {message['reply_markup']}")
+        """Press the key whose label holds `label`, once it is there, and return the press's id."""
+        key = self.wire.wait(
+            lambda: next((one for one in keys(message) if label in one["text"]), None),
+            f"a key {label!r} below {message['message_id']}",
+        )
+        return self.sends_data(message, key["callback_data"])
 
     def sends_data(self, message: Json, data: str) -> str:
         """Press a key with data of one's own choice, as a modified app can."""
@@ -366,10 +366,14 @@ class Person:
         return dict(self.wire.wait(lambda: self.wire.answers.get(press), f"the answer to {press}"))
 
 
+def keys(message: Json) -> list[Json]:
+    """Return a message's keys."""
+    return [key for row in message.get("reply_markup", {}).get("inline_keyboard", []) for key in row]
+
+
 def labels(message: Json) -> list[str]:
     """Return the labels of a message's keys."""
-    rows = message.get("reply_markup", {}).get("inline_keyboard", [])
-    return [key["text"] for row in rows for key in row]
+    return [key["text"] for key in keys(message)]
 
 
 @contextlib.contextmanager
