@@ -29,7 +29,9 @@ class Case:
     @property
     def lot(self) -> int:
         """Cases of one lot need each other's adapters or draws: one process takes them all."""
-        return self.turn // 2 if self.turn is not None else PLANTS.index(self.plant) + self.seed if self.plant else 0
+        if self.turn is not None:
+            return self.turn // 2
+        return 0 if self.plant is None else PLANTS.index(self.plant) + self.seed
 
 
 GOOD = Case()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from thumbwise.rating.private_logs import PrivateLogs
 
-SHORTEST = 16
-"""A shorter text stands in a log by accident: "the next one" did."""
+SHORTEST = 10
+"""A shorter text stands in a log by accident."""
 BEGUN = "searched from here on"
 SAID: set[str] = set()
 
