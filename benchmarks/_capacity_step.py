@@ -13,6 +13,7 @@ from pathlib import Path
 
 from feedback_store import exports, feedback, rater_activity, trust
 from feedback_store.records import NewFeedback
+from feedback_store.replies import trainable_replies
 from feedback_store.settings import TrustSettings
 from feedback_store.store import Store
 from trainer.evidence import read_evidence, usable_of
@@ -33,7 +34,14 @@ def choose(store: Store) -> int:
     """What a round of KTO freezes."""
     evidence = store.read(read_evidence, fresh_only=True)
     kept = usable_of(evidence, ROUNDS, TRAINING.seed)
-    return len(select(kept, evidence.replies, method="kto", rounds=ROUNDS, training=TRAINING).train)
+    chosen = select(
+        kept,
+        lambda names: store.read(trainable_replies, names),
+        method="kto",
+        rounds=ROUNDS,
+        training=TRAINING,
+    )
+    return len(chosen.train)
 
 
 def look_for_signals(store: Store) -> int:

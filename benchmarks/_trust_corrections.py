@@ -7,6 +7,7 @@ from feedback_store import feedback, quarantines, raters, replies, review, versi
 from feedback_store.connection import Connection
 from feedback_store.errors import Conflict
 from feedback_store.records import NewFeedback, Reply, Sampling
+from feedback_store.replies import trainable_replies
 from feedback_store.review import Target
 from feedback_store.store import Store
 from trainer.evidence import read_evidence, usable_of
@@ -29,7 +30,13 @@ def unapproved_among_learnt(path: Path, seed: int) -> tuple[int, int, int]:
         settings = RoundSettings(max_votes_per_rater=ACTS)
         evidence = store.read(read_evidence, fresh_only=False)
         kept = usable_of(evidence, settings, seed)
-        chosen = select(kept, evidence.replies, method="sft", rounds=settings, training=TrainingSettings(seed=seed))
+        chosen = select(
+            kept,
+            lambda names: store.read(trainable_replies, names),
+            method="sft",
+            rounds=settings,
+            training=TrainingSettings(seed=seed),
+        )
         learnt = [row for row in chosen.train if isinstance(row, ExampleRow) and row.source == "correction"]
         naive = store.read(feedback.effective_feedback, include_unapproved=True)
     allowed = world.allowed()

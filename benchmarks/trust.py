@@ -32,7 +32,9 @@ from benchmarks._trust_scene import (
     pleased,
 )
 from benchmarks.report import Row, report
+from feedback_store.feedback import effective_feedback
 from feedback_store.records import Reply
+from feedback_store.replies import trainable_replies
 from feedback_store.settings import TrustSettings
 from feedback_store.store import Store
 from feedback_store.trust import quarantine_found, trust_signals
@@ -42,7 +44,8 @@ from trainer.evidence import Evidence, other_prompts, read_evidence, usable_of
 from trainer.floods import class_weights
 from trainer.gate_replies import Replies, candidate_ref, doubled, draw_replies, live_ref, text_checks
 from trainer.job import Job, VoteRow
-from trainer.selection import Selection, select, usable
+from trainer.judgements import usable
+from trainer.selection import Selection, select
 from trainer.settings import GateSettings, RoundSettings, TrainingSettings
 
 HARM = 0.10
@@ -295,6 +298,7 @@ class Feedbacks:
     """What a round would find in a store."""
 
     evidence: Evidence
+    texts: dict[str, Reply]
     others: list[Reply]
     acts_of: Counter[str]
     """Rater → acts that a round would read."""
@@ -303,7 +307,13 @@ class Feedbacks:
     def of(cls, store: Store) -> "Feedbacks":
         """Read it as a round does."""
         evidence = store.read(read_evidence, fresh_only=True)
-        return cls(evidence, store.read(other_prompts), Counter(one.act.rater_id for one in evidence.said))
+        acts = store.read(effective_feedback, policy_version=evidence.live.version)
+        return cls(
+            evidence,
+            store.read(trainable_replies, sorted(evidence.prompts)),
+            store.read(other_prompts),
+            Counter(one.act.rater_id for one in acts),
+        )
 
 
 def quarantine(store: Store) -> None:
@@ -316,10 +326,10 @@ def round_rows(found: Feedbacks, seed: int, *, defended: bool = True) -> tuple[S
     evidence = found.evidence
     kept = usable_of(evidence, ROUNDS, seed)
     if not defended:
-        kept = usable(evidence.found, evidence.replies, max_votes_per_rater=EVERYTHING, seed=seed)
+        kept = usable(evidence.found, evidence.prompts, max_votes_per_rater=EVERYTHING, seed=seed)
     chosen = select(
         kept,
-        evidence.replies,
+        lambda _: found.texts,
         method="kto",
         rounds=ROUNDS,
         training=TRAINING.model_copy(update={"seed": seed}),

@@ -89,7 +89,7 @@ def _began(connection: Connection, version: int) -> datetime:
 
 def _pairs(connection: Connection, live: int, version: int, since: datetime, before: int) -> tuple[PairVote, ...]:
     query = (
-        effective_query(since_feedback_id=before, of_comparisons=True)
+        effective_query(since_feedback_id=before, on="comparisons")
         .join(comparisons, comparisons.c.comparison_id == feedback.c.comparison_id)
         .where(comparisons.c.created_at >= since)
         .order_by(feedback.c.feedback_id)

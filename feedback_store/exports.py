@@ -130,7 +130,7 @@ def _rows(connection: Connection, format: Format, query: Select[Any]) -> Iterato
 
 def _superseded(connection: Connection) -> frozenset[int]:
     """Verdicts and rankings that the same rater followed by an act of the other kind on the same comparison."""
-    query = effective_query(of_comparisons=True)
+    query = effective_query(on="comparisons")
     ids = query.with_only_columns(feedback.c.feedback_id, feedback.c.rater_id, feedback.c.comparison_id)
     latest: dict[tuple[str, str], int] = {}
     found = set()

@@ -1,8 +1,8 @@
 """Feedback: an append-only sequence of acts. What a rater thinks now is the latest act, found when it is read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Row, RowMapping, Select, and_, case, exists, func, or_, select
 
@@ -18,6 +18,8 @@ from feedback_store.writer import remembered
 MOST_REASON_CHARACTERS = 4_000
 MOST_CORRECTION_CHARACTERS = 100_000
 MOST_KEY_CHARACTERS = 255
+
+Target = Literal["replies", "comparisons"]
 
 # The field that says what the act is, of each kind.
 _VALUE_OF = {"thumb": "thumb", "verdict": "verdict", "ranking": "ranking", "correction": "correction"}
@@ -99,9 +101,20 @@ def effective_feedback(
         include_excluded=include_excluded,
         include_unapproved=include_unapproved,
     )
-    query = _narrowed(query, policy_version, since)
-    found = connection.execute(query.order_by(feedback.c.feedback_id), execution_options=IN_PARTS)
-    return [feedback_of(row) for row in found]
+    return list(_each(connection, _narrowed(query, policy_version, since)))
+
+
+def each_effective(
+    connection: Connection, on: Target, *, policy_version: int | None = None, since: datetime | None = None
+) -> Iterator[Feedback]:
+    """Yield the acts of `effective_feedback` on replies, or those on comparisons, by id: one at a time, for stores that
+    hold millions."""
+    return _each(connection, _narrowed(effective_query(on=on), policy_version, since))
+
+
+def _each(connection: Connection, query: Select[Any]) -> Iterator[Feedback]:
+    for row in connection.execute(query.order_by(feedback.c.feedback_id), execution_options=IN_PARTS):
+        yield feedback_of(row)
 
 
 def effective_count(connection: Connection, *, policy_version: int | None = None, since: datetime | None = None) -> int:
@@ -122,16 +135,17 @@ def effective_query(
     include_quarantined: bool = False,
     include_excluded: bool = False,
     include_unapproved: bool = False,
-    of_comparisons: bool = False,
+    on: Target | None = None,
 ) -> Select[Any]:
     """The statement behind `effective_feedback`, unordered, to be narrowed further.
 
-    of_comparisons: only acts on comparisons, found by their index. Narrowed afterwards, the newest act of every rater
-    would be looked for among all acts first.
+    on: only acts on replies, or on comparisons. Narrowed afterwards, the newest act of every rater would be looked for
+    among all acts first.
     """
     looked_at = [feedback.c.feedback_id > since_feedback_id]
-    if of_comparisons:
-        looked_at.append(feedback.c.comparison_id.is_not(None))
+    if on is not None:
+        target = feedback.c.reply_id if on == "replies" else feedback.c.comparison_id
+        looked_at.append(target.is_not(None))
     latest = (
         select(func.max(feedback.c.feedback_id).label("feedback_id"))
         .where(*looked_at)

@@ -3,7 +3,8 @@
 A comparison is stored after its replies, in the same write: `add_reply` each, then `add_comparison`, which checks them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -113,8 +114,38 @@ def trainable_replies(connection: Connection, reply_ids: Sequence[str]) -> dict[
         for reply_id, reply in lean_replies(connection, reply_ids).items()
         if reply.messages is not None and reply.text is not None
     }
-    revoked = set(connection.execute(select(raters.c.rater_id).where(raters.c.consent.is_(False))).scalars())
+    revoked = _revoked(connection)
     return {reply_id: reply for reply_id, reply in found.items() if reply.rater_id not in revoked}
+
+
+def _revoked(connection: Connection) -> set[str]:
+    """Everybody who takes part without leave to keep texts, or has taken that leave back."""
+    return set(connection.execute(select(raters.c.rater_id).where(raters.c.consent.is_(False))).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class Learnable:
+    """What says whether and under which prompt a reply may be learnt from, without its text."""
+
+    reply_id: str
+    channel: str
+    messages: tuple[Mapping[str, str], ...]
+
+
+def each_learnable(connection: Connection, reply_ids: Sequence[str]) -> Iterator[Learnable]:
+    """Yield, of these replies, those that were said to their end, whose text is kept, and whose rater has not taken
+    consent back: a few hundred at a time, for a caller that keeps little of each."""
+    columns = (replies.c.reply_id, replies.c.channel, replies.c.messages, replies.c.rater_id)
+    revoked = _revoked(connection)
+    for start in range(0, len(reply_ids), MOST_AT_ONCE):
+        asked = reply_ids[start : start + MOST_AT_ONCE]
+        own = {name: name for name in asked}  # the caller's own string, not a second one for each reply
+        query = select(*columns).where(
+            replies.c.reply_id.in_(asked), replies.c.text.is_not(None), replies.c.finish_reason != "cancelled"
+        )
+        for reply_id, channel, messages, rater_id in connection.execute(query):
+            if messages is not None and rater_id not in revoked:
+                yield Learnable(own[reply_id], channel, tuple(messages))
 
 
 def get_comparison(connection: Connection, comparison_id: str) -> Comparison:

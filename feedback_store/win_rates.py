@@ -29,7 +29,7 @@ def duels(connection: Connection) -> list[Duel]:
     for comparison_id, reply_id, version in connection.execute(shown):
         of_comparison.setdefault(comparison_id, {})[reply_id] = version
     judged = (
-        effective_query(of_comparisons=True)
+        effective_query(on="comparisons")
         .join(mixed, mixed.c.comparison_id == feedback.c.comparison_id)
         .order_by(feedback.c.feedback_id)
     )

@@ -1,32 +1,47 @@
-"""Reading the store for a round: the live version's feedback, with every reply and comparison it names."""
+"""Reading the store for a round: the live version's feedback, with the prompt of every reply that it names.
 
-from collections.abc import Container, Sequence
+Acts are read one at a time and texts are hashed and let go: what is kept is what the acts say. A store may hold a
+million of them, and the server reads it whenever somebody asks how far the next round is.
+"""
+
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from feedback_store import feedback, replies, rounds, versions
 from feedback_store.connection import Connection
 from feedback_store.records import Feedback, PolicyVersion, Reply
-from trainer.selection import Judgements, Usable, judgements, usable
+from trainer.feedback_rows import prompt_key, replies_of
+from trainer.judgements import Judgements, Usable, judgements, usable
 from trainer.settings import RoundSettings
+from trainer.wrong_tool import Heard
 
 _ROUNDS_LOOKED_AT = 50
 _OTHER_PROMPTS = 2000
 """How many recent replies are looked through for further gate prompts."""
+_EVERY_ACT = range(2**63)
+"""The store leaves corrections out that no operator approved, so that all that are read count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the store knows that a round could use. `quarantined` counts acts of quarantined raters, left out."""
+    """What the store knows that a round could use. `acts` counts what was read, `quarantined` the acts of quarantined
+    raters, left out."""
 
     live: PolicyVersion
     found: Judgements
-    replies: dict[str, Reply]
+    prompts: dict[str, str]
+    """Reply id → key of its prompt, of the replies that may be learnt from."""
     quarantined: int
-    acts: int
-    said: tuple[Feedback, ...] = ()
-    """The acts themselves: what raters gave as reasons, and how often they called both replies bad."""
+    heard: Heard
+    """What raters gave as reasons, and how often they called both replies bad."""
+
+    @property
+    def acts(self) -> int:
+        """How many acts were read."""
+        return self.heard.acts
 
 
 def read_evidence(
@@ -44,31 +59,45 @@ def read_evidence(
     """
     live = versions.live_version(connection)
     policy_version = live.version if fresh_only else None
-    acts = feedback.effective_feedback(connection, policy_version=policy_version, since=since)
+    on_comparisons = list(
+        feedback.each_effective(connection, "comparisons", policy_version=policy_version, since=since)
+    )
+    on_replies = feedback.each_effective(connection, "replies", policy_version=policy_version, since=since)
     everyones = feedback.effective_count(connection, policy_version=policy_version, since=since)
-    compared = sorted({act.act.comparison_id for act in acts if act.act.comparison_id is not None})
+    compared = sorted({act.act.comparison_id for act in on_comparisons if act.act.comparison_id is not None})
     shown = replies.comparisons_by_id(connection, compared)
-    found = judgements(acts, shown, verdicts_as_thumbs=verdicts_as_thumbs, approved=_approved(acts))
-    named = {vote.reply_id for vote in found.votes} | {item.reply_id for item in found.corrections}
-    named |= {name for pair in found.pairs for name in (pair.chosen, pair.rejected)}
-    texts = _not_of(held_back, replies.trainable_replies(connection, sorted(named)))
-    return Evidence(live, found, texts, everyones - len(acts), len(acts), tuple(acts))
+    heard = Heard()
+    found = judgements(
+        _hearing(heard, chain(on_comparisons, on_replies)),
+        shown,
+        verdicts_as_thumbs=verdicts_as_thumbs,
+        approved=_EVERY_ACT,
+    )
+    judged = (found.votes, found.pairs, found.corrections)
+    named = sorted({name for items in judged for item in items for name in replies_of(item)})
+    prompts = {
+        reply.reply_id: prompt_key(reply.messages)
+        for reply in replies.each_learnable(connection, named)
+        if reply.channel not in held_back
+    }
+    return Evidence(live, found, prompts, everyones - heard.acts, heard)
+
+
+def _hearing(heard: Heard, acts: Iterable[Feedback]) -> Iterator[Feedback]:
+    for one in acts:
+        heard.hear(one.act)
+        yield one
 
 
 def usable_of(evidence: Evidence, rounds: RoundSettings, seed: int) -> Usable:
     """Return what of the evidence a round may use under its settings' caps."""
     return usable(
         evidence.found,
-        evidence.replies,
+        evidence.prompts,
         max_votes_per_rater=rounds.max_votes_per_rater,
         max_labels_per_annotator=rounds.max_labels_per_annotator,
         seed=seed,
     )
-
-
-def _approved(acts: Sequence[Feedback]) -> frozenset[int]:
-    """The corrections that an operator approved: the store leaves the others out by itself."""
-    return frozenset(act.feedback_id for act in acts if act.act.kind == "correction")
 
 
 def last_reward_report(connection: Connection) -> dict[str, Any] | None:
@@ -82,8 +111,5 @@ def last_reward_report(connection: Connection) -> dict[str, Any] | None:
 def other_prompts(connection: Connection, held_back: Container[str] = ()) -> list[Reply]:
     """Recent replies with kept prompts, rated or not: further prompts for the gate. `held_back`: see read_evidence."""
     recent = [reply.reply_id for reply in replies.recent_replies(connection, _OTHER_PROMPTS)]
-    return list(_not_of(held_back, replies.trainable_replies(connection, recent)).values())
-
-
-def _not_of(channels: Container[str], found: dict[str, Reply]) -> dict[str, Reply]:
-    return {name: reply for name, reply in found.items() if reply.channel not in channels}
+    found = replies.trainable_replies(connection, recent).values()
+    return [reply for reply in found if reply.channel not in held_back]

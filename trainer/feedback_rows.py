@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from feedback_store.records import Reply
-from trainer.job import ExampleRow, PairRow, ReplyText, Row, VoteRow
+from trainer.job import ExampleRow, PairRow, ReplyText, VoteRow
 
 VoteSource = Literal["thumb", "verdict", "ranking"]
 
@@ -50,26 +50,27 @@ def prompt_key(messages: Sequence[Mapping[str, str]]) -> str:
     return text_hash(json.dumps(plain))
 
 
-def example_rows(
+def replies_of(item: Vote | Pair | Correction) -> tuple[str, ...]:
+    """The replies that a judgement names; the first one's prompt is the judgement's."""
+    return (item.chosen, item.rejected) if isinstance(item, Pair) else (item.reply_id,)
+
+
+def replayed(
     corrections: Sequence[Correction],
-    votes: Sequence[VoteRow | PairRow],
-    replies: Mapping[str, Reply],
-    raters: Mapping[str, int],
+    votes: Sequence[Vote],
+    prompts: Mapping[str, str],
     replay_share: float,
     seed: int,
-) -> list[Row]:
-    """SFT's rows: corrections, and up-voted replies to other prompts, each reply once, chosen by a seeded hash."""
-    found: list[Row] = [_correction_row(item, replies, raters) for item in corrections]
-    corrected = {prompt_key(row.messages) for row in found}
-    liked: dict[str, VoteRow] = {}
-    for row in votes:
-        if isinstance(row, VoteRow) and row.up and prompt_key(row.messages) not in corrected:
-            liked.setdefault(row.reply.reply_id, row)
-    wanted = round(len(found) * replay_share / (1 - replay_share))
-    for name in sorted(liked, key=lambda name: text_hash(f"{seed}:replay:{name}"))[:wanted]:
-        row = liked[name]
-        found.append(ExampleRow(row.feedback_id, row.rater, row.messages, row.reply, "replay"))
-    return found
+) -> list[Vote]:
+    """What SFT learns beside corrections, so many that it is `replay_share` of the rows where there is enough:
+    up-votes on replies to other prompts, each reply once, chosen by a seeded hash. `prompts`: reply id → key."""
+    corrected = {prompts[item.reply_id] for item in corrections}
+    liked: dict[str, Vote] = {}
+    for vote in votes:
+        if vote.up and prompts[vote.reply_id] not in corrected:
+            liked.setdefault(vote.reply_id, vote)
+    wanted = round(len(corrections) * replay_share / (1 - replay_share))
+    return [liked[name] for name in sorted(liked, key=lambda name: text_hash(f"{seed}:replay:{name}"))[:wanted]]
 
 
 def _text_of(reply: Reply) -> ReplyText:
@@ -104,10 +105,14 @@ def pair_row(pair: Pair, replies: Mapping[str, Reply], raters: Mapping[str, int]
     )
 
 
-def _correction_row(item: Correction, replies: Mapping[str, Reply], raters: Mapping[str, int]) -> ExampleRow:
-    """A rewrite ends by itself, and nobody's log-probability is known of it."""
-    text = ReplyText(item.reply_id, item.text, "stop", policy_version=0, prompt_tokens=0, completion_tokens=0)
+def example_row(item: Correction | Vote, replies: Mapping[str, Reply], raters: Mapping[str, int]) -> ExampleRow:
+    """Return SFT's row: the rewrite, which ends by itself and of which nobody's log-probability is known, or the liked
+    reply."""
     messages = replies[item.reply_id].messages or ()
+    if isinstance(item, Vote):
+        reply = _text_of(replies[item.reply_id])
+        return ExampleRow(item.feedback_id, raters[item.rater_id], messages, reply, "replay")
+    text = ReplyText(item.reply_id, item.text, "stop", policy_version=0, prompt_tokens=0, completion_tokens=0)
     return ExampleRow(item.feedback_id, raters[item.rater_id], messages, text, "correction")
 
 

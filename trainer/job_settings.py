@@ -6,9 +6,9 @@ from typing import Any
 
 from trainer.context import TrainerContext
 from trainer.job import Job
+from trainer.judgements import Usable
 from trainer.method_settings import OnlineSettings, RewardSettings
 from trainer.readiness import agreement_of
-from trainer.selection import Usable
 from trainer.settings import GateSettings, LoraSettings, TrainingSettings
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from feedback_store import rounds as rounds_of_store
 from feedback_store.connection import Connection
 from feedback_store.records import ROUND_ENDED, Method
+from feedback_store.replies import trainable_replies
 from trainer.asking import asked
 from trainer.evidence import last_reward_report, other_prompts, read_evidence, usable_of
 from trainer.method_settings import RewardSettings
@@ -85,7 +87,7 @@ def preview(
     method = cast(Method, judged.method or (most if wanted == "auto" else wanted))
     chosen = select(
         kept,
-        evidence.replies,
+        partial(trainable_replies, connection),
         method=method,
         rounds=rounds,
         training=training,

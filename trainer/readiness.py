@@ -17,10 +17,11 @@ from feedback_store.statistics import wilson
 from trainer.asking import Asked
 from trainer.asking import asked as labels_asked
 from trainer.evidence import last_reward_report, read_evidence, usable_of
+from trainer.judgements import Usable
 from trainer.method_settings import RewardSettings
 from trainer.missing import LABELS, Missing, missing_of
 from trainer.pair_agreement import PairAgreement, measured_agreement
-from trainer.selection import Usable, held_out
+from trainer.selection import held_out
 from trainer.settings import RoundSettings, TrainingSettings
 from trainer.wrong_tool import Signals, signals_of
 
@@ -299,7 +300,9 @@ def readiness(
         reward=reward,
         reward_report=report,
         asked=labels_asked(connection, report),
-        signals=signals_of(evidence.said, pairs, agreement_of(kept, reward or RewardSettings()), rounds),
+        signals=signals_of(
+            evidence.heard, evidence.found.votes, pairs, agreement_of(kept, reward or RewardSettings()), rounds
+        ),
         seed=training.seed,
     )
     counts = judged.counts | {"acts": evidence.acts, "acts_of_quarantined_raters": evidence.quarantined}

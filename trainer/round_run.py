@@ -15,6 +15,7 @@ from feedback_store.connection import Connection
 from feedback_store.erasures import newest_erasure
 from feedback_store.errors import Conflict, NotFound, StoreError, StoreUnavailable
 from feedback_store.records import ROUND_ENDED, Round, RoundMetric
+from feedback_store.replies import trainable_replies
 from feedback_store.trust import quarantine_found, trust_signals
 from serving.engine import AdapterRefused
 from trainer import transactions
@@ -39,12 +40,13 @@ from trainer.job import (
     write_job,
 )
 from trainer.job_settings import label_smoothing, recorded, settings_of
+from trainer.judgements import Usable
 from trainer.lease import Lease, RoundTaken
 from trainer.pack_files import FETCHED
 from trainer.preview import data_window
 from trainer.readiness import Readiness, judge_readiness
 from trainer.round_folder import RUN_LOCK, FolderBusy, end_leftover, remove_scratch, scratch_folder, take_its_name
-from trainer.selection import Usable, select
+from trainer.selection import select
 from trainer.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
@@ -149,7 +151,7 @@ class RoundRun:
         smoothing = label_smoothing(kept, training, settings.reward)
         chosen = select(
             kept,
-            evidence.replies,
+            lambda names: context.store.read(trainable_replies, names),
             method=method,
             rounds=context.rounds,
             training=training,

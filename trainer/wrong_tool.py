@@ -12,14 +12,15 @@ They are said, with what to do instead, and refuse no round by themselves: the t
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from feedback_store.agreement import Agreement, agreement
-from feedback_store.records import BOTH_BAD, Feedback
+from feedback_store.records import BOTH_BAD, NewFeedback
 from feedback_store.statistics import wilson
+from trainer.feedback_rows import Vote
 from trainer.pair_agreement import PairAgreement, Verdict, by_comparison
 from trainer.settings import RoundSettings
 
@@ -54,29 +55,56 @@ class Signals:
     doubts: tuple[Doubt, ...] = ()
 
 
+@dataclass(slots=True)
+class Heard:
+    """What acts say beside which reply is better, counted as they are read."""
+
+    acts: int = 0
+    reasons_against: int = 0
+    """Thumbs down whose reason is one of those that can be tapped."""
+    wrong: int = 0
+    """Of these, the ones that say "wrong"."""
+    verdicts: int = 0
+    both_bad: int = 0
+
+    def hear(self, act: NewFeedback) -> None:
+        """Count one act."""
+        self.acts += 1
+        if act.kind == "thumb" and act.thumb == "down" and act.reason:
+            codes = codes_of(act.reason)
+            self.reasons_against += bool(codes & REASONS_AGAINST)
+            self.wrong += WRONG in codes
+        if act.kind == "verdict" and act.verdict is not None:
+            self.verdicts += 1
+            self.both_bad += act.verdict == BOTH_BAD
+
+
 def signals_of(
-    acts: Sequence[Feedback], pairs: Iterable[Verdict], agreed: PairAgreement, rounds: RoundSettings
+    heard: Heard, votes: Sequence[Vote], pairs: Iterable[Verdict], agreed: PairAgreement, rounds: RoundSettings
 ) -> Signals:
-    """Read effective acts (thumbs with reasons, verdicts) and the pairs that verdicts and rankings order."""
-    alpha = alpha_of(acts, pairs)
-    found = (_cannot_agree(agreed, alpha, rounds), _wrong(acts, rounds), _both_bad(acts, rounds))
+    """Read what was heard, what each rater thinks of each reply, and the pairs that verdicts and rankings order."""
+    alpha = alpha_of(votes, pairs)
+    wrong = _not_knowing(heard.wrong, heard.reasons_against, "thumbs down with a reason say “wrong”", rounds)
+    bad = _not_knowing(heard.both_bad, heard.verdicts, "verdicts say that both replies are bad", rounds)
+    found = (_cannot_agree(agreed, alpha, rounds), wrong, bad)
     return Signals(alpha, tuple(doubt for doubt in found if doubt is not None))
 
 
-def alpha_of(acts: Sequence[Feedback], pairs: Iterable[Verdict]) -> Agreement:
+def alpha_of(votes: Sequence[Vote], pairs: Iterable[Verdict]) -> Agreement:
     """α over replies with several thumbs and pairs of replies with several verdicts.
 
     A pair has no first reply, so each counts in both directions (see `annotation_progress.agreement_of`), as one
     cluster.
     """
+    of_reply = Counter(vote.reply_id for vote in votes if vote.source == "thumb")
     thumbs: dict[str, list[float]] = defaultdict(list)
-    for one in acts:
-        if one.act.kind == "thumb" and one.act.reply_id is not None and one.act.thumb is not None:
-            thumbs[one.act.reply_id].append(float(one.act.thumb == "up"))
-    units: list[tuple[str, list[float]]] = [(name, said) for name, said in thumbs.items() if len(said) > 1]
-    for key, votes in by_comparison(pairs).items():
-        if len(votes) > 1:
-            said = [float(vote) for vote in votes.values()]
+    for vote in votes:
+        if vote.source == "thumb" and of_reply[vote.reply_id] > 1:
+            thumbs[vote.reply_id].append(float(vote.up))
+    units: list[tuple[str, list[float]]] = list(thumbs.items())
+    for key, sides in by_comparison(pairs).items():
+        if len(sides) > 1:
+            said = [float(side) for side in sides.values()]
             units += [(f"pair {key}", said), (f"pair {key}", [1 - value for value in said])]
     units = units[-MOST_UNITS:]
     return agreement([said for _, said in units], cluster=[name for name, _ in units])
@@ -106,20 +134,6 @@ def _cannot_agree(agreed: PairAgreement, alpha: Agreement, rounds: RoundSettings
         found = f"α is {alpha.alpha:.2f} [{alpha.low:.2f}, {alpha.high:.2f}] where several people rated the same"
         return Doubt("people cannot agree", found, alpha.alpha, (alpha.low, alpha.high), alpha.units, advice)
     return None
-
-
-def _wrong(acts: Sequence[Feedback], rounds: RoundSettings) -> Doubt | None:
-    against = [codes_of(one.act.reason) for one in acts if one.act.kind == "thumb" and one.act.thumb == "down"]
-    named = [codes for codes in against if codes & REASONS_AGAINST]
-    return _not_knowing(
-        sum(WRONG in codes for codes in named), len(named), "thumbs down with a reason say “wrong”", rounds
-    )
-
-
-def _both_bad(acts: Sequence[Feedback], rounds: RoundSettings) -> Doubt | None:
-    verdicts = [one.act.verdict for one in acts if one.act.kind == "verdict" and one.act.verdict is not None]
-    bad = sum(verdict == BOTH_BAD for verdict in verdicts)
-    return _not_knowing(bad, len(verdicts), "verdicts say that both replies are bad", rounds)
 
 
 def _not_knowing(count: int, n: int, what: str, rounds: RoundSettings) -> Doubt | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from feedback_store import raters, replies
+from feedback_store.connection import Connection
 from feedback_store.errors import Conflict, NotFound, Refused, StoreError
 from feedback_store.records import Comparison
 from feedback_store.store import Store
@@ -193,6 +194,21 @@ def test_replies_of_a_rater_who_took_consent_back_are_no_longer_trained_on(scene
     scene.store.write(raters.set_consent, "anna", "web", False, 1)
     assert sorted(scene.store.read(replies.trainable_replies, names)) == ["b"]
     assert sorted(scene.store.read(replies.replies_by_id, names)) == ["a", "b", "silent"]
+
+
+def test_a_reply_without_text_or_consent_or_end_is_nothing_to_learn_from(scene: Scene) -> None:
+    def learnable(connection: Connection) -> list[tuple[str, str, str]]:
+        found = replies.each_learnable(connection, ["a", "b", "silent", "cut", "stopped", "none"])
+        return sorted((one.reply_id, one.channel, one.messages[-1]["role"]) for one in found)
+
+    scene.rater("anna", "ben")
+    scene.reply("a", rater_id="anna")
+    scene.reply("b", rater_id="ben")
+    scene.reply("silent", text=None, messages=None)
+    scene.reply("cut", finish_reason="length")
+    scene.reply("stopped", finish_reason="cancelled")
+    scene.store.write(raters.set_consent, "anna", "web", False, 1)
+    assert scene.store.read(learnable) == [("b", "web", "user"), ("cut", "web", "user")]
 
 
 def test_many_replies_are_found_at_once(scene: Scene) -> None:

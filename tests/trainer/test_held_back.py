@@ -31,7 +31,7 @@ def test_text_of_discord_is_left_out_until_its_permission_is_on_record(tmp_path:
             settings = RoundSettings(discord_permission=permission)
             held_back = settings.held_back_channels
             evidence = store.read(read_evidence, fresh_only=True, held_back=held_back)
-            assert sorted(evidence.replies) == kept
+            assert sorted(evidence.prompts) == kept
             assert evidence.acts == 2, "the votes are there all the same"
             prompts = store.read(other_prompts, held_back)
             assert sorted(reply.reply_id for reply in prompts) == kept

@@ -10,11 +10,11 @@ from tests.trainer.parts import EASY_ROUNDS, MakeHouse, fill_with_feedback
 from tests.trainer.test_reward_bar import rows
 from trainer.feedback_rows import Correction, Pair, Vote
 from trainer.job_settings import label_smoothing
+from trainer.judgements import Usable
 from trainer.method_settings import RewardSettings
 from trainer.pair_agreement import PairAgreement
 from trainer.readiness import METHODS, judge_readiness, readiness
 from trainer.reward_bar import judge
-from trainer.selection import Usable
 from trainer.settings import RoundSettings, TrainingSettings
 
 

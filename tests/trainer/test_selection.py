@@ -1,6 +1,7 @@
 """Which feedback a round learns from."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,16 +15,8 @@ from tests.trainer.parts import act, make_reply
 from trainer.feedback_rows import Correction, Pair, Vote, prompt_key
 from trainer.floods import share_of
 from trainer.job import ExampleRow, PairRow, VoteRow
-from trainer.selection import (
-    Judgements,
-    Selection,
-    allowed_rows,
-    cap_per_rater,
-    held_out,
-    judgements,
-    select,
-    usable,
-)
+from trainer.judgements import Judgements, allowed_rows, cap_per_rater, judgements, usable
+from trainer.selection import Selection, held_out, select
 from trainer.settings import RoundSettings, TrainingSettings
 
 SHOWN = {
@@ -34,6 +27,11 @@ SHOWN = {
 
 def votes_of(found: Judgements) -> dict[str, bool]:
     return {vote.reply_id: vote.up for vote in found.votes}
+
+
+def keys_of(replies: Mapping[str, Reply]) -> dict[str, str]:
+    """The prompts of the replies whose text is kept, as the store's evidence has them."""
+    return {name: prompt_key(reply.messages or ()) for name, reply in replies.items() if reply.text is not None}
 
 
 def pairs_of(found: Judgements) -> list[tuple[str, str]]:
@@ -126,7 +124,7 @@ def test_one_rater_voting_ten_thousand_times_has_at_most_a_hundredth_of_the_weig
     votes = tuple(Vote(n, f"r{n % 40}", f"a{n}", True, "thumb") for n in range(400))
     votes += tuple(Vote(1_000 + n, "flood", f"b{n}", False, "thumb") for n in range(10_000))
     replies = {vote.reply_id: make_reply(vote.reply_id) for vote in votes}
-    kept = usable(Judgements(votes, ()), replies, max_votes_per_rater=10, seed=0)
+    kept = usable(Judgements(votes, ()), keys_of(replies), max_votes_per_rater=10, seed=0)
     weight = Counter(vote.rater_id for vote in kept.votes)
     assert weight["flood"] <= 0.01 * len(kept.votes)
     assert weight["r0"] == 10, "the others keep theirs"
@@ -139,9 +137,11 @@ def test_a_flood_weighs_a_hundredth_at_most_as_the_method_weighs_rows_in_either_
     replies = {vote.reply_id: make_reply(vote.reply_id, prompt=f"prompt {vote.feedback_id % 90}") for vote in votes}
     flood, trained_on = 0, 0
     for seed in range(10):
-        kept = usable(Judgements(votes, ()), replies, max_votes_per_rater=10, seed=seed)
+        kept = usable(Judgements(votes, ()), keys_of(replies), max_votes_per_rater=10, seed=seed)
         assert kept.floods == {"flood"}
-        found = select(kept, replies, method="kto", rounds=RoundSettings(), training=TrainingSettings(seed=seed))
+        found = select(
+            kept, lambda _: replies, method="kto", rounds=RoundSettings(), training=TrainingSettings(seed=seed)
+        )
         for rows in (found.train, found.held_out):
             assert share_of(flood, rows, 5.0) <= 0.01
         assert {row.rater for row in found.train} - {flood}
@@ -156,17 +156,17 @@ def test_annotators_have_a_cap_of_their_own_that_widens_nobody_elses() -> None:
     votes += tuple(Vote(1_000 + n, anna, f"b{n}", False, "verdict") for n in range(500))
     votes += tuple(Vote(2_000 + n, "busy", f"c{n}", True, "thumb") for n in range(40))
     replies = {vote.reply_id: make_reply(vote.reply_id) for vote in votes}
-    kept = usable(Judgements(votes, ()), replies, max_votes_per_rater=10, max_labels_per_annotator=150, seed=0)
+    kept = usable(Judgements(votes, ()), keys_of(replies), max_votes_per_rater=10, max_labels_per_annotator=150, seed=0)
     weight = Counter(vote.rater_id for vote in kept.votes)
     assert (weight[anna], weight["r0"], weight["busy"]) == (150, 10, 10)
-    usual = usable(Judgements(votes, ()), replies, max_votes_per_rater=10, seed=0)
+    usual = usable(Judgements(votes, ()), keys_of(replies), max_votes_per_rater=10, seed=0)
     assert Counter(vote.rater_id for vote in usual.votes)[anna] == RoundSettings().max_labels_per_annotator
 
 
 def test_the_cap_keeps_the_two_sides_of_a_verdict_together() -> None:
     votes = tuple(Vote(n // 2, "r", f"a{n}", n % 2 == 0, "verdict") for n in range(20))
     replies = {vote.reply_id: make_reply(vote.reply_id) for vote in votes}
-    kept = usable(Judgements(votes, ()), replies, max_votes_per_rater=5, seed=0)
+    kept = usable(Judgements(votes, ()), keys_of(replies), max_votes_per_rater=5, seed=0)
     assert len(kept.votes) == 4
     assert set(Counter(vote.feedback_id for vote in kept.votes).values()) == {2}
 
@@ -176,15 +176,9 @@ def test_rows_without_kept_text_are_left_out_and_counted() -> None:
     pairs = (Pair(9, "r", "a0", "a1"), Pair(10, "r", "a0", "a2"))
     replies = {"a0": make_reply("a0"), "a1": make_reply("a1", None), "a2": make_reply("a2")}
     del replies["a2"]
-    kept = usable(Judgements(votes, pairs), replies, max_votes_per_rater=10, seed=0)
+    kept = usable(Judgements(votes, pairs), keys_of(replies), max_votes_per_rater=10, seed=0)
     assert [vote.reply_id for vote in kept.votes] == ["a0"]
     assert (kept.counts["votes_without_text"], kept.counts["pairs_without_text"]) == (2, 2)
-
-
-def test_a_cancelled_reply_is_nothing_to_learn_from() -> None:
-    replies = {"a": make_reply("a", finish_reason="cancelled")}
-    kept = usable(Judgements((Vote(1, "r", "a", True, "thumb"),), ()), replies, max_votes_per_rater=10, seed=0)
-    assert kept.votes == ()
 
 
 @given(st.sets(st.text(min_size=1, max_size=4), min_size=2, max_size=40), st.floats(0.01, 0.49), st.integers(0, 5))
@@ -220,10 +214,10 @@ def scene() -> tuple[Judgements, dict[str, Reply]]:
 
 def chosen(method: Any = "kto", seed: int = 0, **changes: Any) -> Selection:
     found, replies = scene()
-    kept = usable(found, replies, max_votes_per_rater=10, seed=seed)
+    kept = usable(found, keys_of(replies), max_votes_per_rater=10, seed=seed)
     rounds = changes.pop("rounds", RoundSettings())
     values = {"gate_prompts": 50} | changes
-    return select(kept, replies, method=method, rounds=rounds, training=TrainingSettings(seed=seed), **values)
+    return select(kept, lambda _: replies, method=method, rounds=rounds, training=TrainingSettings(seed=seed), **values)
 
 
 @pytest.mark.parametrize("method", ["kto", "dpo"])
@@ -256,6 +250,32 @@ def test_every_act_that_counts_is_frozen_once_with_its_split() -> None:
     assert {row.feedback_id for row in found.held_out} == {name for name, split in frozen.items() if split != "train"}
 
 
+@pytest.mark.parametrize("method", ["kto", "dpo", "ppo"])
+def test_texts_are_read_of_drawn_rows_alone_and_what_went_meanwhile_is_no_row(method: Any) -> None:
+    found, replies = scene()
+    kept = usable(found, keys_of(replies), max_votes_per_rater=10, seed=0)
+    asked: set[str] = set()
+    gone = {f"a{n}" for n in range(0, 120, 7)}
+
+    def texts(names: Sequence[str]) -> dict[str, Reply]:
+        asked.update(names)
+        return {name: replies[name] for name in names if name not in gone}
+
+    rounds = RoundSettings(max_rows=20, max_held_out_rows=10)
+    chosen_rows = select(kept, texts, method=method, rounds=rounds, training=TrainingSettings(seed=0), gate_prompts=9)
+    rows = (*chosen_rows.train, *chosen_rows.held_out)
+    named = {name for row in rows for name in _names(row)}
+    assert named and not named & gone and named <= asked
+    assert not {prompt.reply_id for prompt in (*chosen_rows.prompts, *chosen_rows.rollouts)} & gone
+    assert chosen_rows.counts["train"] == len(chosen_rows.train) < 20
+    if method != "ppo":  # whose rollouts are of all prompts
+        assert len(asked) <= 2 * (20 + 10 + 10)
+
+
+def _names(row: Any) -> set[str]:
+    return {row.reply.reply_id} if isinstance(row, VoteRow) else {row.chosen.reply_id, row.rejected.reply_id}
+
+
 def test_further_prompts_fill_the_gate_only_when_they_were_not_trained_on() -> None:
     others = [make_reply("fresh", "said", prompt="a fresh prompt"), make_reply("old", "said", prompt="prompt 0")]
     found = chosen(other_prompts=others)
@@ -277,8 +297,10 @@ def test_only_approved_corrections_are_learnt() -> None:
 def test_sft_learns_corrections_among_as_many_liked_replies_to_other_prompts() -> None:
     found, replies = scene()
     corrections = tuple(Correction(1000 + n, f"r{n % 30}", f"b{n}", f"better {n}") for n in range(12))
-    kept = usable(replace(found, corrections=corrections), replies, max_votes_per_rater=10, seed=0)
-    chosen_rows = select(kept, replies, method="sft", rounds=RoundSettings(), training=TrainingSettings(seed=0))
+    kept = usable(replace(found, corrections=corrections), keys_of(replies), max_votes_per_rater=10, seed=0)
+    chosen_rows = select(
+        kept, lambda _: replies, method="sft", rounds=RoundSettings(), training=TrainingSettings(seed=0)
+    )
     rows = [row for row in chosen_rows.train if isinstance(row, ExampleRow)]
     taught = [row for row in rows if row.source == "correction"]
     replay = [row for row in rows if row.source == "replay"]
@@ -291,7 +313,7 @@ def test_sft_learns_corrections_among_as_many_liked_replies_to_other_prompts() -
     held = {row.rater for row in chosen_rows.held_out} - {row.rater for row in rows}
     assert held and {row.feedback_id for row in rows} <= {n for n, split in chosen_rows.frozen if split == "train"}
     training = TrainingSettings(seed=0, replay_share=0.6)
-    more = select(kept, replies, method="sft", rounds=RoundSettings(), training=training)
+    more = select(kept, lambda _: replies, method="sft", rounds=RoundSettings(), training=training)
     assert sum(row.source == "replay" for row in more.train if isinstance(row, ExampleRow)) == 1.5 * len(taught)
 
 
@@ -299,11 +321,11 @@ def test_of_more_rows_than_a_round_takes_a_draw_is_left_and_the_rest_counted() -
     votes = tuple(Vote(n, f"r{n % 100}", f"a{n}", n % 4 > 0, "thumb") for n in range(1_000))
     votes += tuple(Vote(2_000 + n // 2, f"r{n % 100 // 2}", f"b{n}", n % 2 == 0, "verdict") for n in range(200))
     replies = {vote.reply_id: make_reply(vote.reply_id, prompt=f"prompt {vote.feedback_id % 90}") for vote in votes}
-    kept = usable(Judgements(votes, ()), replies, max_votes_per_rater=20, seed=0)
+    kept = usable(Judgements(votes, ()), keys_of(replies), max_votes_per_rater=20, seed=0)
 
     def drawn(seed: int = 0, **most: int) -> Selection:
         settings = {"rounds": RoundSettings(**most), "training": TrainingSettings(seed=seed)}  # type: ignore[arg-type]
-        return select(kept, replies, method="kto", **settings)  # type: ignore[arg-type]
+        return select(kept, lambda _: replies, method="kto", **settings)  # type: ignore[arg-type]
 
     whole, some = drawn(), drawn(max_rows=300, max_held_out_rows=100)
     assert 299 <= len(some.train) <= 300 and 99 <= len(some.held_out) <= 100
