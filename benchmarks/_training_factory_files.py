@@ -67,6 +67,7 @@ def write_factory_files(folder: Path, method: str, work: Work) -> Path:
         "disable_shuffling": True,
         "preprocessing_num_workers": 1,
         "output_dir": str(place / "out"),
+        "overwrite_output_dir": True,  # every repeat begins anew
         "per_device_train_batch_size": work.batch_size,
         "gradient_accumulation_steps": 1,
         "learning_rate": work.learning_rate,

@@ -196,6 +196,24 @@ def test_a_growing_reply_whose_edits_are_refused_comes_whole_in_the_end(
     assert [call.status for call in wire.calls_of("PATCH", EDITS)][:2] == [429, 200]
 
 
+def test_a_reaction_to_a_reply_that_still_grows_is_a_vote_on_it(
+    start_bot: StartBot, site: Site, wire: Wire, anna: Person
+) -> None:
+    start_bot()
+    wire.wait(lambda: wire.sessions, "the bot")
+    site.engine.gate.clear()
+    anna.says("echo: it grows")
+    (growing,) = anna.hears()
+    anna.reacts(growing, "👎")
+    anna.reacts(growing, "👎", away=True)
+    anna.reacts(growing, "👍")
+    site.engine.gate.set()
+    wire.wait(lambda: "✅ 👍" in labels(growing), "the tick")
+    wire.wait(lambda: [one.act.thumb for one in site.store.read(effective_feedback)] == ["up"], "what holds in the end")
+    (reply,) = site.store.read(recent_replies, 9)
+    assert {one.act.reply_id for one in site.store.read(recent_feedback, 9)} == {reply.reply_id}
+
+
 def test_a_reply_whose_receipt_was_lost_does_not_stand_there_twice(
     start_bot: StartBot, site: Site, wire: Wire, anna: Person
 ) -> None:

@@ -289,6 +289,22 @@ def test_in_a_group_it_answers_who_names_or_answers_it_and_keeps_no_word_of_othe
     assert "private chat" in ben.hears(4)[-1]["text"]
 
 
+def test_a_reaction_to_a_reply_that_still_grows_is_a_vote_on_it(start_bot: StartBot, site: Site, wire: Wire) -> None:
+    group = {"id": -100700, "type": "supergroup", "title": "Quick"}
+    anna, ben = Person(wire, 1, chat=group), Person(wire, 2, chat=group)
+    agree(site, anna, ben)
+    start_bot()
+    site.engine.gate.clear()
+    anna.says(f"echo: it grows @{BOT['username']}")
+    (growing,) = anna.hears()
+    handled = [person.reacts(growing, "", emoji) for person, emoji in ((ben, "👎"), (anna, "👍"))]
+    wire.wait(lambda: wire.confirmed > max(handled), "the reactions to have come")
+    assert thumbs(site) == []
+    site.engine.gate.set()
+    wire.wait(lambda: {"👍 1", "👎 1"} <= set(labels(growing)), "both counts")
+    assert sorted(map(str, thumbs(site))) == ["down", "up"]
+
+
 def test_the_webhook_takes_only_what_brings_the_secret_and_every_update_once(
     start_bot: StartBot, site: Site, wire: Wire, anna: Person
 ) -> None:

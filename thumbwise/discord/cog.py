@@ -93,7 +93,7 @@ class DiscordRating(commands.Cog, name=COG_NAME):
 
     @cached_property
     def _reactions(self) -> Reactions:
-        return Reactions(self.parts, self.presses)
+        return Reactions(self.parts, self.presses, self.chatting.turns)
 
     async def reply(self, asked: Asked, text: str, reply_id: str | None) -> int:
         """Send a reply of the policy with its rating buttons, length taken care of. Returns the last part's number."""

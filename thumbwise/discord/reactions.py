@@ -20,6 +20,7 @@ from thumbwise.discord.presses import Presses
 from thumbwise.discord.showing import own_card
 from thumbwise.rating.reactions import thumb_of_emojis
 from thumbwise.rating.texts import texts_for
+from thumbwise.rating.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,8 @@ MOST_REMEMBERED = 10_000
 class Reactions:
     """Takes reactions to replies as votes."""
 
-    def __init__(self, parts: Parts, presses: Presses) -> None:
-        self._parts, self._presses = parts, presses
+    def __init__(self, parts: Parts, presses: Presses, turns: Turns) -> None:
+        self._parts, self._presses, self._turns = parts, presses, turns
         self._on: OrderedDict[tuple[int, int], list[str]] = OrderedDict()
         """Message and person → the emoji they have put on it, the newest last."""
 
@@ -41,7 +42,11 @@ class Reactions:
             return
         if event.emoji.id is not None or thumb_of_emojis([event.emoji.name]) is None:
             return
-        shown = await parts.book.shown(parts.marks.message(event.channel_id, event.message_id))
+        mark = parts.marks.message(event.channel_id, event.message_id)
+        shown = await parts.book.shown(mark)
+        if shown is None:  # perhaps a reply that still grows: people do not wait for its end
+            await self._turns.over(lambda place: place == event.channel_id)
+            shown = await parts.book.shown(mark)
         if shown is None or shown.kind != "reply":
             return
         present = await parts.desk.own_thumb(shown.target, event.user_id)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 MOST_PLACES = 10_000
 
@@ -23,3 +23,10 @@ class Turns:
             for known in free[: self._most // 10]:
                 del self._locks[known]
         return lock
+
+    async def over(self, here: Callable[[Hashable], bool]) -> None:
+        """Wait until whoever speaks now at such a place has ended: what stands there then is noted."""
+        for place, lock in list(self._locks.items()):
+            if lock.locked() and here(place):
+                async with lock:
+                    pass

@@ -103,7 +103,7 @@ def attach(
     chatting = Chatting(parts)
     presses = Presses(parts, chatting)
     application.add_handler(CallbackQueryHandler(presses.on_press, pattern=PATTERN, block=block), group)
-    application.add_handler(MessageReactionHandler(Reactions(parts).on_reaction, block=block), group)
+    application.add_handler(MessageReactionHandler(Reactions(parts, chatting.turns).on_reaction, block=block), group)
     if commands if commands is not None else mode == "policy":
         on_command = Commands(parts, chatting, presses).on_command
         new_message = filters.UpdateType.MESSAGE

@@ -16,6 +16,7 @@ from thumbwise.client import NotFound, ThumbwiseError
 from thumbwise.client.calls import Thumb
 from thumbwise.rating.reactions import thumb_of_emojis
 from thumbwise.rating.replies import passes
+from thumbwise.rating.turns import Turns
 from thumbwise.telegram.parts import Parts, texts_of
 from thumbwise.telegram.showing import present_card
 from thumbwise.telegram.work import work_of
@@ -31,8 +32,8 @@ def thumb_of(reactions: Sequence[ReactionType]) -> Thumb | None:
 class Reactions:
     """Takes reactions to replies as votes."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, parts: Parts, turns: Turns) -> None:
+        self._parts, self._turns = parts, turns
 
     async def on_reaction(self, update: Update, context: CallbackContext[Any, Any, Any, Any]) -> None:
         """Turn a change of somebody's reactions into a vote, or its withdrawal."""
@@ -43,7 +44,11 @@ class Reactions:
         if before == now:
             return
         parts, chat, message_id, user = self._parts, reaction.chat, reaction.message_id, reaction.user
-        shown = await parts.book.shown(parts.marks.message(chat.id, message_id))
+        mark = parts.marks.message(chat.id, message_id)
+        shown = await parts.book.shown(mark)
+        if shown is None:  # perhaps a reply that still grows: people do not wait for its end
+            await self._turns.over(lambda place: isinstance(place, tuple) and place[0] == str(chat.id))
+            shown = await parts.book.shown(mark)
         if shown is None or shown.kind != "reply":
             return
         work = work_of(update)
