@@ -65,10 +65,16 @@ def judgements(
             return
         votes[act.act.rater_id, reply_id] = Vote(act.feedback_id, act.act.rater_id, reply_id, up, source)
 
+    alone: list[Vote] = []
+    """Thumbs on replies of no comparison: nearly all, and a key for each would weigh more than they do."""
+    compared = {reply_id for shown in comparisons.values() for reply_id in shown.reply_ids}
     for act in acts:
         said = act.act
         if said.kind == "thumb" and said.reply_id is not None and said.thumb is not None:
-            vote(act, said.reply_id, said.thumb == "up", "thumb")
+            if said.reply_id in compared:
+                vote(act, said.reply_id, said.thumb == "up", "thumb")
+            else:
+                alone.append(Vote(act.feedback_id, said.rater_id, said.reply_id, said.thumb == "up", "thumb"))
             continue
         if said.kind == "correction":
             if act.feedback_id in approved and said.reply_id is not None and said.correction:
@@ -93,7 +99,7 @@ def judgements(
             ]
             pairs[said.rater_id, said.comparison_id] = (act.feedback_id, found)
     return Judgements(
-        tuple(sorted(votes.values(), key=lambda item: (item.feedback_id, item.reply_id))),
+        tuple(sorted((*alone, *votes.values()), key=lambda item: (item.feedback_id, item.reply_id))),
         tuple(pair for _, (_, found) in sorted(pairs.items(), key=lambda item: item[1][0]) for pair in found),
         ties,
         tuple(sorted(corrections, key=lambda item: item.feedback_id)),
