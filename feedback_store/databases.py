@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 READERS = 16
 """Most reading connections at once."""
+WRITER_CACHE_KIB, READER_CACHE_KIB = 4_000, 500
+"""Pages that one SQLite connection keeps for itself. The system keeps the same pages for all of them: more here made
+nothing faster, and a server grow for ten minutes until every connection's share was full (docs/log.md)."""
 LOCK_STEP_MS = 50
 """How long SQLite itself waits for a lock; the writer tries again until a write's own time is over."""
 
@@ -121,7 +124,7 @@ def _sqlite(path: Path, busy_timeout_s: float) -> Databases:
             "foreign_keys=ON",
             "temp_store=MEMORY",
             "secure_delete=ON",  # what is deleted is overwritten with zeros, and does not stand in free pages
-            "cache_size=-16000",
+            f"cache_size=-{WRITER_CACHE_KIB}",
             f"busy_timeout={LOCK_STEP_MS}",
         ):
             connection.execute(f"PRAGMA {pragma}")
@@ -144,7 +147,13 @@ def _sqlite_readers(path: Path, busy_timeout_s: float) -> Engine:
         connection = sqlite3.connect(
             f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
         )
-        for pragma in (f"busy_timeout={timeout_ms}", "wal_autocheckpoint=0", "query_only=ON", "temp_store=MEMORY"):
+        for pragma in (
+            f"busy_timeout={timeout_ms}",
+            "wal_autocheckpoint=0",
+            "query_only=ON",
+            "temp_store=MEMORY",
+            f"cache_size=-{READER_CACHE_KIB}",
+        ):
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
@@ -154,6 +163,7 @@ def _sqlite_readers(path: Path, busy_timeout_s: float) -> Engine:
         poolclass=QueuePool,
         pool_size=READERS // 2,
         max_overflow=READERS // 2,
+        pool_use_lifo=True,  # few of them work, and hold pages, where few are needed
         pool_timeout=busy_timeout_s,
         hide_parameters=True,
     )

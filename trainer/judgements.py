@@ -68,13 +68,16 @@ def judgements(
     alone: list[Vote] = []
     """Thumbs on replies of no comparison: nearly all, and a key for each would weigh more than they do."""
     compared = {reply_id for shown in comparisons.values() for reply_id in shown.reply_ids}
+    raters: dict[str, str] = {}
+    """One string of each rater, not one of each act."""
     for act in acts:
         said = act.act
         if said.kind == "thumb" and said.reply_id is not None and said.thumb is not None:
             if said.reply_id in compared:
                 vote(act, said.reply_id, said.thumb == "up", "thumb")
             else:
-                alone.append(Vote(act.feedback_id, said.rater_id, said.reply_id, said.thumb == "up", "thumb"))
+                rater = raters.setdefault(said.rater_id, said.rater_id)
+                alone.append(Vote(act.feedback_id, rater, said.reply_id, said.thumb == "up", "thumb"))
             continue
         if said.kind == "correction":
             if act.feedback_id in approved and said.reply_id is not None and said.correction:
@@ -171,7 +174,7 @@ class Usable:
 
 def usable(
     found: Judgements,
-    prompts: Mapping[str, str],
+    prompts: dict[str, str],
     *,
     max_votes_per_rater: int,
     seed: int,
@@ -204,7 +207,8 @@ def usable(
             "corrections_over_cap": len(corrections) - len(kept_corrections),
         }
     kept: tuple[Sequence[Vote | Pair | Correction], ...] = (kept_votes, kept_pairs, kept_corrections)
-    keys = {name: prompts[name] for rows in kept for row in rows for name in replies_of(row)}
+    named = {name for rows in kept for row in rows for name in replies_of(row)}
+    keys = prompts if len(named) == len(prompts) else {name: prompts[name] for name in named}
     return Usable(tuple(kept_votes), tuple(kept_pairs), keys, counts, tuple(kept_corrections), floods)
 
 
