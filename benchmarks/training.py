@@ -39,6 +39,8 @@ from serving.settings import PolicySettings
 ROOT = Path(__file__).parent.parent
 LABELS = {"kto": "KTO", "kto-apo": "KTO without its KL term", "dpo": "DPO", "reward": "reward model", "ppo": "PPO"}
 PEERS = {"trl": "stock trl", "tuned": "trl, tuned by hand", "factory": "LLaMA-Factory"}
+OF_WORK = ("steps", "passes", "threads", "seed", "iterations")
+"""Flags that decide what is trained on, and may not change when an interrupted run goes on."""
 _LOOK_EVERY_S = 0.2
 
 
@@ -71,38 +73,63 @@ def main() -> None:
     arguments = parsed()
     with contextlib.ExitStack() as parts:
         scratch = arguments.keep or Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="bench-training-")))
-        scratch.mkdir(parents=True, exist_ok=True)
-        folder = scratch / "work"
-        if not folder.exists():
-            making = scratch / "making"
-            subprocess.run(
-                [sys.executable, "-m", "benchmarks.training", "--make", str(making), *sys.argv[1:]],
-                env=child_environment(arguments.threads),
-                check=True,
-            )
-            making.rename(folder)
-        work = read_work(folder)
-        for flag in ("steps", "passes", "threads", "seed", "iterations"):
-            begun, asked = getattr(work, flag), getattr(arguments, flag)
-            if begun != asked:
-                raise SystemExit(
-                    f"{scratch} was begun with --{flag} {begun}, not {asked}: repeat that, or name another"
-                )
-        commands = commands_of(arguments, folder, work)
-        runs = {name: Runs() for name in commands}
-        for turn in range(arguments.repeats):
-            for name, command in commands.items():
-                kept = scratch / f"{name[0]}-{name[1]}-{turn}.json"
-                if not kept.exists():
-                    found = measured(command, arguments.threads, scratch / "log.txt")
-                    kept.write_text(json.dumps(found), encoding="utf-8")
-                result, peak = json.loads(kept.read_text(encoding="utf-8"))
-                runs[name].results.append(result)
-                runs[name].peaks_mib.append(peak)
-                said = f"{statistics.mean(result['step_s']):.2f} s a step, {peak:,.0f} MiB"
-                print(f"repeat {turn + 1}: {name[0]} by {name[1]}: {said}", flush=True)
-    rows = [row for method in arguments.methods for row in rows_of(method, runs, work)]
+        runs, work = trained(arguments, scratch)
+        rows = [row for method in arguments.methods for row in rows_of(method, runs, work)]
+        if work.dtype != "float32" and "trl" in arguments.peers:
+            rows += rows_without_rounding(arguments, scratch / "float32")
     report("training", rows, notes(arguments, work), seed=arguments.seed)
+
+
+def trained(arguments: argparse.Namespace, scratch: Path) -> tuple[dict[tuple[str, str], Runs], Work]:
+    """Run every training that was asked for, but those whose result lies in `scratch`; return what each showed."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    folder = scratch / "work"
+    if not folder.exists():
+        making = scratch / "making"
+        asked = [f"--{flag}={getattr(arguments, flag)}" for flag in (*OF_WORK, "dtype")]
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks.training", "--make", str(making), *asked],
+            env=child_environment(arguments.threads),
+            check=True,
+        )
+        making.rename(folder)
+    work = read_work(folder)
+    for flag in OF_WORK:
+        begun, wanted = getattr(work, flag), getattr(arguments, flag)
+        if begun != wanted:
+            raise SystemExit(f"{scratch} was begun with --{flag} {begun}, not {wanted}: repeat that, or name another")
+    commands = commands_of(arguments, folder, work)
+    runs = {name: Runs() for name in commands}
+    for turn in range(arguments.repeats):
+        for name, command in commands.items():
+            kept = scratch / f"{name[0]}-{name[1]}-{turn}.json"
+            if not kept.exists():
+                found = measured(command, arguments.threads, scratch / "log.txt")
+                kept.write_text(json.dumps(found), encoding="utf-8")
+            result, peak = json.loads(kept.read_text(encoding="utf-8"))
+            runs[name].results.append(result)
+            runs[name].peaks_mib.append(peak)
+            said = f"{statistics.mean(result['step_s']):.2f} s a step, {peak:,.0f} MiB"
+            print(f"repeat {turn + 1}: {name[0]} by {name[1]}: {said}", flush=True)
+    return runs, work
+
+
+def rows_without_rounding(arguments: argparse.Namespace, scratch: Path) -> list[Row]:
+    """Six steps of KTO and DPO by us and by stock trl in float32: whether the curves differ by more than rounding."""
+    exact = argparse.Namespace(**vars(arguments))
+    exact.methods = [method for method in ("kto", "dpo") if method in arguments.methods]
+    exact.peers, exact.dtype, exact.steps, exact.repeats = ["trl"], "float32", 6, 1
+    if not exact.methods:
+        return []
+    runs, _ = trained(exact, scratch)
+    return [
+        Row(
+            f"{LABELS[method]} in float32, distance of the loss curves: stock trl",
+            distance(runs[method, "ours"].losses, runs[method, "trl"].losses),
+            unit="%",
+        )
+        for method in exact.methods
+    ]
 
 
 def parsed() -> argparse.Namespace:

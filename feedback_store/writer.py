@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -26,6 +27,8 @@ from feedback_store.outages import is_locked, outage_of
 
 log = logging.getLogger(__name__)
 
+MOST_REMEMBERED = 5_000
+"""Ids of each kind that need not be looked up again."""
 PROBE_EVERY_S = 1.0
 """While writes are refused and none comes, one of our own is tried this often, so that `refusing` tells the present."""
 
@@ -240,8 +243,10 @@ def remembered(connection: Connection, kind: str) -> dict[Any, Any]:
     Forgotten at every rollback, so that it never holds what was not committed; foreign keys guard against the rest.
     """
     known: dict[Any, Any] = connection.info.setdefault(kind, {})
-    if len(known) > 100_000:
+    if len(known) > MOST_REMEMBERED:  # the older half goes: people vote on what they have just read
+        recent = dict(islice(known.items(), len(known) // 2, None))
         known.clear()
+        known.update(recent)
     return known
 
 

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from feedback_store import feedback, quarantines, raters
+from feedback_store import feedback, quarantines, raters, writer
+from feedback_store.connection import Connection
 from feedback_store.errors import NotFound, Refused
 from feedback_store.records import NewFeedback
 from feedback_store.store import Store
@@ -163,6 +164,21 @@ def test_a_write_that_was_undone_is_not_remembered(rated: Scene) -> None:
         rated.store.write(rater_then_error)
     with pytest.raises(NotFound, match="no rater 'ghost'"):
         rated.act("thumb", "ghost", reply_id="one", thumb="up")
+
+
+def test_the_newest_ids_alone_are_remembered_and_the_others_are_found_all_the_same(
+    rated: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "MOST_REMEMBERED", 10)
+
+    def names(connection: Connection) -> list[str]:
+        return list(writer.remembered(connection, "replies"))
+
+    for number in range(40):
+        rated.reply(f"more-{number}")
+    known = rated.store.write(names)
+    assert 5 <= len(known) <= 11 and known[-1] == "more-39" and "more-20" not in known
+    assert not rated.act("thumb", "anna", reply_id="more-0", thumb="up").duplicate
 
 
 def test_feedback_can_be_read_since_an_id_and_of_one_version(rated: Scene) -> None:
