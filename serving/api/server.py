@@ -2,8 +2,6 @@
 and connections that end (serving/api/connections.py).
 """
 
-import ctypes
-import os
 import socket
 from dataclasses import replace
 
@@ -12,6 +10,7 @@ from fastapi import FastAPI
 
 from feedback_store.access.rules import rule_of
 from serving.api.connections import ConnectionLimits, Reason, WatchingServer, bounded
+from serving.api.heaps import share_heaps
 from serving.settings import ServingSettings
 
 GOODBYE_MARGIN_S = 2.0
@@ -19,9 +18,6 @@ GOODBYE_MARGIN_S = 2.0
 LIMITS = ConnectionLimits()
 SPARE_FILES = 256
 """Open files beside the connections: the store, the model, adapters, logs, exports."""
-ARENAS = 2
-"""Heaps that the threads of a server share."""
-_M_ARENA_MAX = -8  # malloc.h
 
 
 def server_of(app: FastAPI, settings: ServingSettings, limits: ConnectionLimits = LIMITS) -> uvicorn.Server:
@@ -56,22 +52,6 @@ def server_of(app: FastAPI, settings: ServingSettings, limits: ConnectionLimits 
     # Open event streams end when this becomes true: the server waits for their connections before it ends.
     app.state.is_stopping = lambda: server.should_exit
     return server
-
-
-def share_heaps(most: int = ARENAS) -> bool:
-    """Let the threads of this process share `most` heaps; return whether the C library was told.
-
-    glibc makes a heap for nearly every thread, and each keeps the most that a figure of the dashboard, worked out in
-    that thread, ever needed: a server seemed to leak. `MALLOC_ARENA_MAX` in the environment goes before. Another C
-    library has no such heaps.
-    """
-    if "MALLOC_ARENA_MAX" in os.environ:
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # TypeError: a system without a library of the process itself
-        return False
-    return bool(mallopt(_M_ARENA_MAX, most))
 
 
 def files_allowed() -> int | None:

@@ -2,13 +2,9 @@
 
 import contextlib
 import json
-import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -23,7 +19,7 @@ from feedback_store.versions import bootstrap
 from serving.api import ApiContext, create_app
 from serving.api.connections import ConnectionLimits
 from serving.api.openapi import BODIES
-from serving.api.server import refuse_undeclared, room_for_connections, server_of, share_heaps
+from serving.api.server import refuse_undeclared, room_for_connections, server_of
 from serving.settings import ServingSettings
 from tests.databases import url_of
 from tests.serving.conftest import ADMIN_HEADERS, ADMIN_TOKEN, serving_on_a_port
@@ -253,43 +249,3 @@ def test_admin_routes_are_as_bounded(client):
     large = b" " * (16 * 1024 * 1024 + 1)
     headers = ADMIN_HEADERS | {"content-type": "application/x-ndjson"}
     assert client.post("/v1/import?format=unpaired", content=large, headers=headers).status_code == 413
-
-
-HEAPS = """
-import ctypes, sys, threading
-from serving.api.server import share_heaps
-if sys.argv[1] == "shared" and not share_heaps():
-    print("unknown"), sys.exit()
-libc = ctypes.CDLL(None)
-libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
-libc.malloc.argtypes, libc.malloc_info.argtypes = [ctypes.c_size_t], [ctypes.c_int, ctypes.c_void_p]
-libc.fclose.argtypes = [ctypes.c_void_p]
-all_there = threading.Barrier(8)
-def work():
-    all_there.wait()
-    libc.malloc(4_000)
-    all_there.wait()
-threads = [threading.Thread(target=work) for _ in range(8)]
-[thread.start() for thread in threads], [thread.join() for thread in threads]
-file = libc.fopen(sys.argv[2].encode(), b"w")
-libc.malloc_info(0, file), libc.fclose(file)
-print(open(sys.argv[2]).read().count("<heap nr"))
-"""
-
-
-def test_threads_of_a_server_share_two_heaps(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
-
-    def heaps(how: str) -> str:
-        command = [sys.executable, "-c", HEAPS, how, str(tmp_path / "heaps")]
-        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
-
-    shared = heaps("shared")
-    if shared == "unknown":
-        pytest.skip("this C library has no heaps of threads")
-    assert int(shared) <= 2 < int(heaps("own"))
-
-
-def test_what_the_environment_says_of_heaps_holds(monkeypatch):
-    monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
-    assert not share_heaps()
