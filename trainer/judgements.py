@@ -65,11 +65,11 @@ def judgements(
             return
         votes[act.act.rater_id, reply_id] = Vote(act.feedback_id, act.act.rater_id, reply_id, up, source)
 
+    # Nearly all acts are thumbs on replies of no comparison: nothing else is said of those by the same rater, and a key
+    # for each would weigh more than the vote. A rater's id is one string, not one of each act.
     alone: list[Vote] = []
-    """Thumbs on replies of no comparison: nearly all, and a key for each would weigh more than they do."""
     compared = {reply_id for shown in comparisons.values() for reply_id in shown.reply_ids}
     raters: dict[str, str] = {}
-    """One string of each rater, not one of each act."""
     for act in acts:
         said = act.act
         if said.kind == "thumb" and said.reply_id is not None and said.thumb is not None:
