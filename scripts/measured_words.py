@@ -8,7 +8,16 @@ import re
 
 HEAD = ("", "我们", "比较对象", "比值", "单位", "由")
 OUTCOMES = {"pass": "通过", "fail": "未通过", "inconclusive": "证据不足"}
-UNITS = {"votes": "次评价", "votes/s": "次评价/秒", "tok/s": "词元/秒", "min": "分钟", "s": "秒", "ms": "毫秒"}
+UNITS = {
+    "votes": "次评价",
+    "votes/s": "次评价/秒",
+    "rows/s": "行/秒",
+    "pairs/s": "对/秒",
+    "tok/s": "词元/秒",
+    "min": "分钟",
+    "s": "秒",
+    "ms": "毫秒",
+}
 CASES = {
     r"99 % of the replies at 200/s within": "每秒 200 个请求时，99 % 的回复在此时间之内",
     r"acknowledged votes": "得到确认的评价",
@@ -32,7 +41,11 @@ CASES = {
     r"planted and moved ten points: blocked \((\d+) of (\d+)\)": (
         r"植入了坏行为、偏移达十个百分点，被拦下的候选版本（\2 个中的 \1 个；比较对象：只看偏好的关卡）"
     ),
-    r"votes, seed 0: time on 2 cores": "真实评价，种子 0：双核上的时间",
+    r"votes, seed 0: time on (\d+) cores?": r"真实评价，种子 0：\1 个核上的时间",
+    r"(KTO|DPO): stock trl": r"\1（比较对象：原样的 trl）",
+    r"reward model: stock trl": "奖励模型（比较对象：原样的 trl）",
+    r"PPO, (\d+) replies: an iteration; four models": r"PPO，\1 条回复：一次迭代（比较对象：四个模型）",
+    r"PPO: peak memory \(PSS\); four models": "PPO：内存峰值（PSS；比较对象：四个模型）",
     r"shuffled, seed 0: win rate against the base (\[.*\]) \(gates: (\w+) then (\w+)\)": (
         r"打乱的评价，种子 0：对基础模型的胜率 \1（关卡：先\2，后\3）"
     ),
