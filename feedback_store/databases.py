@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 READERS = 16
 """Most reading connections at once."""
 WRITER_CACHE_KIB, READER_CACHE_KIB = 4_000, 500
-"""Pages that one SQLite connection keeps for itself. The system keeps the same pages for all of them: more here made
-nothing faster, and a server grow for ten minutes until every connection's share was full (docs/log.md)."""
+"""Pages that one SQLite connection keeps for itself. The system keeps the same pages for all of them; with more here a
+server grew for ten minutes, until every connection's share was full (docs/log.md)."""
 LOCK_STEP_MS = 50
 """How long SQLite itself waits for a lock; the writer tries again until a write's own time is over."""
 

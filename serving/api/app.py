@@ -1,6 +1,5 @@
 """The HTTP application: routes, guard, errors, documentation, and an orderly end."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -25,7 +24,6 @@ from serving.api import (
 )
 from serving.api.context import ApiContext
 from serving.api.errors import add_error_handlers
-from serving.api.heaps import give_back_now_and_then
 from serving.api.middleware import IMPORT_LIMIT_BYTES, Guard, is_wildcard
 from serving.api.openapi import document
 
@@ -58,11 +56,9 @@ def create_app(context: ApiContext) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        giving_back = asyncio.create_task(give_back_now_and_then())
         try:
             yield
         finally:
-            giving_back.cancel()
             await stop(context)
 
     app = FastAPI(
